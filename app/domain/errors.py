@@ -1,0 +1,47 @@
+"""What can go wrong besides an expected outcome.
+
+The tree::
+
+    LastunitError
+    ├── StartupError            the service must not start; the message says what to change
+    └── EngineError             a command met a fault of the engine
+        ├── EngineUnavailable   not executed: no connection, loading, out of memory, read only, ...
+        ├── EngineBusy          not executed: it reached the engine past its not-after time, or too much was due
+        ├── Backpressure        not executed: too many calls wait already, or it waited too long
+        ├── OutcomeUnknown      sent, but no answer: it may have happened
+        └── EngineCorrupt       our bug or a damaged keyspace: a script said BADARG, INVARIANT or WRONGTYPE
+
+Refusals (out of stock, expired, ...) are no errors: they are values in `app.domain.outcomes`.
+"""
+
+
+class LastunitError(Exception):
+    """Root of every exception this project raises on purpose."""
+
+
+class StartupError(LastunitError):
+    """The service must not start; `str(error)` is one sentence for the operator that names the mend."""
+
+
+class EngineError(LastunitError):
+    """A command met a fault of the engine."""
+
+
+class EngineUnavailable(EngineError):
+    """The command was not executed: the engine cannot be reached or refused to run anything."""
+
+
+class EngineBusy(EngineError):
+    """The command was not executed: it reached the engine past its not-after time, or more was due than it may settle."""
+
+
+class Backpressure(EngineError):
+    """The command was not sent: too many calls wait for the engine already, or this one waited too long."""
+
+
+class OutcomeUnknown(EngineError):
+    """The command was sent and no answer came: it may have been executed. Retry with the same Idempotency-Key."""
+
+
+class EngineCorrupt(EngineError):
+    """A script met what must not be: a malformed argument (our bug) or a key of the wrong type (a damaged keyspace)."""

@@ -1,0 +1,154 @@
+"""What a command can end in, when nothing is broken: values, matched exhaustively.
+
+Statuses are listed in order of precedence, as the scripts decide them.
+"""
+
+from dataclasses import dataclass
+
+from app.domain.types import Line, Remaining, Reservation, Sku, SkuState
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyConflict:
+    """The Idempotency-Key was used for another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class SkuNotFound:
+    """Nobody told of this SKU."""
+
+    sku: Sku
+
+
+# Reserve
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The units are held; `is_replayed` when this is the remembered first answer."""
+
+    reservation: Reservation
+    is_replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QuantityAboveLimit:
+    """More units of a SKU than one reservation may hold."""
+
+    sku: Sku
+    quantity_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShortLine:
+    """A line that could not be held, and what would help: the units left to backorder, the next deadline of a hold (us)."""
+
+    line: Line
+    remaining: Remaining
+    backorder_left: int
+    next_release_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfStock:
+    """Nothing is held; the lines that are short, at this moment of engine time (us)."""
+
+    lines: tuple[ShortLine, ...]
+    as_of_us: int
+
+
+ReserveOutcome = IdempotencyConflict | SkuNotFound | QuantityAboveLimit | OutOfStock | Held
+
+
+# Verbs on a reservation
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationNotFound:
+    """No reservation has this token."""
+
+
+@dataclass(frozen=True, slots=True)
+class TooManyKeys:
+    """The record remembers as many Idempotency-Keys as it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationEnded:
+    """The verb does not apply to the state that the reservation is in."""
+
+    reservation: Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class QuantityExceeds:
+    """A line asks for more than the reservation holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """More is promised than there is: no unit that a count took away is sold."""
+
+
+@dataclass(frozen=True, slots=True)
+class LifetimeExceeded:
+    """The deadline would pass the reservation's maximum lifetime."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The verb has had its effect, now or before; `is_replayed` when this is a remembered answer."""
+
+    reservation: Reservation
+    is_replayed: bool
+
+
+VerbOutcome = (
+    ReservationNotFound
+    | TooManyKeys
+    | IdempotencyConflict
+    | ReservationEnded
+    | QuantityExceeds
+    | Shortfall
+    | LifetimeExceeded
+    | Done
+)
+
+
+# Commands on a SKU
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceMismatch:
+    """The SKU has moved since the caller looked: its sequence is now this, 0 when it does not exist."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class TooManyLocations:
+    """The SKU lies at as many locations as it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class StockBelowZero:
+    """The adjustment would leave less than nothing at the location."""
+
+
+@dataclass(frozen=True, slots=True)
+class AboveLimit:
+    """The adjustment would leave more than a quantity can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class SkuAnswered:
+    """The SKU as it is after the command; `is_created` when the command made it."""
+
+    state: SkuState
+    is_created: bool = False
+    is_replayed: bool = False
+
+
+AdjustOutcome = IdempotencyConflict | SequenceMismatch | TooManyLocations | StockBelowZero | AboveLimit | SkuAnswered
+PutSkuOutcome = SkuNotFound | SequenceMismatch | SkuAnswered
+AvailabilityOutcome = SkuNotFound | SkuAnswered

@@ -1,0 +1,122 @@
+"""The one frozen settings object: every option of the service, its unit in its name, its bounds beside it.
+
+Precedence: command line > environment (`LASTUNIT_<NAME>`) > `lastunit.toml` > the defaults below.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from app.domain.errors import StartupError
+
+ENV_PREFIX = "LASTUNIT_"
+CONFIG_NAME = "lastunit.toml"
+
+
+class Settings(BaseSettings):
+    """All options, validated once at start. Unknown keys stop the start."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    data_dir: Path = Path("data")
+    redis_url: str | None = Field(default=None, repr=False)
+    partitions: Annotated[int, Field(ge=1, le=1024)] = 1
+    sample_stock: bool = False
+
+    ttl_seconds_default: Annotated[float, Field(gt=0, le=86_400)] = 10.0
+    ttl_seconds_min: Annotated[float, Field(gt=0, le=86_400)] = 1.0
+    ttl_seconds_max: Annotated[float, Field(gt=0, le=86_400)] = 1800.0
+    payment_ttl_seconds_default: Annotated[float, Field(gt=0, le=86_400)] = 120.0
+    max_lifetime_seconds: Annotated[float, Field(gt=0, le=7 * 86_400)] = 3600.0
+    record_retention_seconds: Annotated[int, Field(ge=86_400, le=90 * 86_400)] = 86_400
+
+    sweep_enabled: bool = True
+    sweep_interval_seconds_max: Annotated[float, Field(ge=0.01, le=60)] = 1.0
+
+    engine_timeout_seconds: Annotated[float, Field(ge=0.05, le=8)] = 2.0
+    engine_connect_timeout_seconds: Annotated[float, Field(ge=0.05, le=30)] = 2.0
+    engine_pool_connections_max: Annotated[int, Field(ge=1, le=1024)] = 16
+    engine_in_flight_max: Annotated[int, Field(ge=1, le=4096)] = 256
+    engine_waiting_max: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+
+    body_bytes_max: Annotated[int, Field(ge=1024, le=16 * 1024 * 1024)] = 64 * 1024
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    log_requests: bool = False
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line (init), then environment, then the file; no dotenv, no secrets directory."""
+        file_values: dict[str, Any] = {}
+        if isinstance(init_settings, InitSettingsSource):
+            file_values = init_settings.init_kwargs.pop("file_values", {})
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=file_values)
+
+
+def load_settings(overrides: Mapping[str, object] | None = None, *, config: Path | None = None) -> Settings:
+    """The settings of this process; raises StartupError naming the file or variable and the key, never the value.
+
+    `overrides` are options given on the command line (None means not given). Without `config`, the file is
+    `LASTUNIT_CONFIG`, else `lastunit.toml` in the data directory when it exists.
+    """
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    path = _config_path(given, config)
+    file_values = _read_toml(path) if path else {}
+    for name in file_values:
+        if name not in Settings.model_fields:
+            raise StartupError(f"{path}: unknown key '{name}': remove it or correct its name.")
+    try:
+        return Settings(**given, file_values=file_values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        raise StartupError(f"{_origin_of(key, given, file_values, path)}: {problem['msg']}.") from None
+
+
+def _config_path(given: Mapping[str, object], config: Path | None) -> Path | None:
+    named = config or (Path(os.environ[f"{ENV_PREFIX}CONFIG"]) if os.environ.get(f"{ENV_PREFIX}CONFIG") else None)
+    if named:
+        if not named.is_file():
+            raise StartupError(f"{named}: no such configuration file: correct --config or LASTUNIT_CONFIG.")
+        return named
+    data_dir = (
+        given.get("data_dir") or os.environ.get(f"{ENV_PREFIX}DATA_DIR") or Settings.model_fields["data_dir"].default
+    )
+    default = Path(str(data_dir)) / CONFIG_NAME
+    return default if default.is_file() else None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise StartupError(f"{path}: not readable as TOML ({type(error).__name__}): correct the file.") from None
+
+
+def _origin_of(key: str, given: Mapping[str, object], file_values: Mapping[str, object], path: Path | None) -> str:
+    if key in given:
+        return f"option --{key.replace('_', '-')}"
+    if f"{ENV_PREFIX}{key.upper()}" in os.environ:
+        return f"environment variable {ENV_PREFIX}{key.upper()}"
+    if key in file_values:
+        return f"{path}: key '{key}'"
+    return f"setting '{key}'"

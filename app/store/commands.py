@@ -1,0 +1,393 @@
+"""Every command as a typed function: arguments in, an outcome out. Each is one script call in one partition.
+
+A command that came too late or met too much that was due raises EngineBusy: it had no effect.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from app.domain.errors import EngineBusy, EngineCorrupt
+from app.domain.outcomes import (
+    AboveLimit,
+    AdjustOutcome,
+    AvailabilityOutcome,
+    Done,
+    Held,
+    IdempotencyConflict,
+    LifetimeExceeded,
+    OutOfStock,
+    PutSkuOutcome,
+    QuantityAboveLimit,
+    QuantityExceeds,
+    ReservationEnded,
+    ReservationNotFound,
+    ReserveOutcome,
+    SequenceMismatch,
+    Shortfall,
+    ShortLine,
+    SkuAnswered,
+    SkuNotFound,
+    StockBelowZero,
+    TooManyKeys,
+    TooManyLocations,
+    VerbOutcome,
+)
+from app.domain.types import Line, Reservation, Sku, Token
+from app.store import calls
+from app.store.clock import EngineClock
+from app.store.decoding import decode_lines, decode_remaining, decode_reservation, decode_sku
+from app.store.keys import Keyspace, PartitionKeys, derived_token, idempotency_hash, new_token
+from app.store.opening import Partitions
+from app.store.pipeline import Pipeline
+from app.store.scripts import Script
+
+RECLAIM_CALLS_MAX = 20
+SEEN_RETENTION_MS = 7 * 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """An Idempotency-Key with its scope (key holder, agent, method and path) and the fingerprint of its request."""
+
+    scope: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep did, and the next deadline (us of engine time), None when nothing is live."""
+
+    lines: int
+    next_deadline_us: int | None
+    now_us: int
+
+
+class Commands:
+    """The commands, sent over one pipeline."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        scripts: Mapping[str, Script],
+        keyspace: Keyspace,
+        partitions: Partitions,
+        clock: EngineClock,
+        timeout_us: int,
+        max_lifetime_us: int,
+    ) -> None:
+        self._pipeline = pipeline
+        self._scripts = scripts
+        self._keyspace = keyspace
+        self._partitions = partitions
+        self._clock = clock
+        self._timeout_us = timeout_us
+        self._max_lifetime_us = max_lifetime_us
+
+    async def reserve(
+        self,
+        lines: Sequence[Line],
+        *,
+        agent_id: str,
+        channel: str,
+        ttl_us: int,
+        allow_backorder: bool,
+        details: Mapping[str, object] | None,
+        idempotency: Idempotency | None,
+    ) -> ReserveOutcome:
+        """Holds the lines, all or nothing. Each SKU comes once, and all are of one partition."""
+        keys = self._keyspace.of_sku(lines[0].sku)
+        token = self._token(keys, idempotency)
+        fingerprint = idempotency.fingerprint if idempotency else ""
+        encoded = _encode_details(details, "", fingerprint)
+        script_keys = [keys.meta, keys.ledger, keys.deadlines, keys.reservation(token)]
+        pairs: list[calls.Argument] = []
+        for line in lines:
+            script_keys += (keys.sku(line.sku), keys.holds(line.sku))
+            pairs += (line.sku, line.quantity)
+        for _ in range(RECLAIM_CALLS_MAX):
+            args = calls.ReserveArgs(
+                self._not_after_us(), token, agent_id, channel, ttl_us, int(allow_backorder), fingerprint, encoded,
+            )  # fmt: skip
+            raw = await self._pipeline.call(self._scripts["reserve"], script_keys, (*args, *pairs))
+            reply = calls.ReserveReply(*raw)
+            self._clock.hear(int(reply.now_us))
+            if reply.status != b"reclaiming":
+                return self._reserve_outcome(keys, reply, token, agent_id, channel, encoded)
+        raise EngineBusy("too much is due on these SKUs at once")
+
+    def _reserve_outcome(
+        self, keys: PartitionKeys, reply: calls.ReserveReply, token: Token, agent_id: str, channel: str, details: bytes
+    ) -> ReserveOutcome:
+        match reply.status:
+            case b"held" | b"replayed":
+                sequence = int(reply.sequence)
+                self._partitions.saw(keys.index, sequence)
+                reservation = Reservation(
+                    token, reply.state.decode(), agent_id, channel, "", details,
+                    int(reply.created_us), int(reply.expires_us), sequence,
+                    decode_lines(reply.lines), decode_remaining(reply.availability),
+                )  # fmt: skip
+                return Held(reservation, is_replayed=reply.status == b"replayed")
+            case b"out_of_stock":
+                return _out_of_stock(reply)
+            case b"sku_not_found":
+                return SkuNotFound(Sku(reply.lines.decode()))
+            case b"quantity_above_limit":
+                sku, quantity_max = reply.lines.decode().split("\t")
+                return QuantityAboveLimit(Sku(sku), int(quantity_max))
+            case b"idempotency_conflict":
+                return IdempotencyConflict()
+            case _:
+                raise _unexpected("reserve", reply.status)
+
+    async def commit(
+        self,
+        token: Token,
+        *,
+        order_id: str,
+        lines: Iterable[Line] = (),
+        details: Mapping[str, object] | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> VerbOutcome:
+        """Sells these lines of the reservation, all of it where none is named; the rest goes back."""
+        kept = {**(details or {}), "order_id": order_id} if order_id else details
+        return await self._verb("commit", token, kept, idempotency, order_id, *_pairs(lines))
+
+    async def release(
+        self, token: Token, *, details: Mapping[str, object] | None = None, idempotency: Idempotency | None = None
+    ) -> VerbOutcome:
+        """Gives back what the reservation holds."""
+        return await self._verb("release", token, details, idempotency)
+
+    async def extend(
+        self,
+        token: Token,
+        *,
+        counted_from: Literal["now", "deadline"],
+        amount_us: int,
+        details: Mapping[str, object] | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> VerbOutcome:
+        """Moves the deadline to that much after now or after the deadline in force, never earlier."""
+        return await self._verb("extend", token, details, idempotency, counted_from, amount_us, self._max_lifetime_us)
+
+    async def payment(
+        self,
+        token: Token,
+        *,
+        ttl_us: int,
+        details: Mapping[str, object] | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> VerbOutcome:
+        """Notes that a payment runs."""
+        return await self._verb("payment", token, details, idempotency, ttl_us, self._max_lifetime_us)
+
+    async def cancel(
+        self,
+        token: Token,
+        *,
+        lines: Iterable[Line] = (),
+        details: Mapping[str, object] | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> VerbOutcome:
+        """Takes these lines of a sale back, all of it where none is named."""
+        return await self._verb("cancel", token, details, idempotency, *_pairs(lines))
+
+    async def read(self, token: Token) -> ReservationNotFound | Done:
+        """The reservation as it stands."""
+        keys = self._keyspace.of_token(token)
+        if keys is None:
+            return ReservationNotFound()
+        args = calls.ReadArgs(self._not_after_us(), token)
+        outcome = await self._reservation_call("read", keys, token, args)
+        assert isinstance(outcome, ReservationNotFound | Done)
+        return outcome
+
+    async def _verb(
+        self,
+        name: str,
+        token: Token,
+        details: Mapping[str, object] | None,
+        idempotency: Idempotency | None,
+        *rest: calls.Argument,
+    ) -> VerbOutcome:
+        keys = self._keyspace.of_token(token)
+        if keys is None:
+            return ReservationNotFound()
+        key_hash, fingerprint = "", ""
+        if idempotency:
+            key_hash = self._key_hash(keys, idempotency)
+            fingerprint = idempotency.fingerprint
+        encoded = _encode_details(details, key_hash, fingerprint)
+        args = (self._not_after_us(), token, key_hash, fingerprint, encoded, *rest)
+        return await self._reservation_call(name, keys, token, args)
+
+    async def _reservation_call(
+        self, name: str, keys: PartitionKeys, token: Token, args: Sequence[calls.Argument]
+    ) -> VerbOutcome:
+        script_keys = (keys.meta, keys.ledger, keys.deadlines, keys.reservation(token))
+        reply = calls.ReservationReply(*await self._pipeline.call(self._scripts[name], script_keys, args))
+        self._clock.hear(int(reply.now_us))
+        match reply.status:
+            case b"not_found":
+                return ReservationNotFound()
+            case b"idempotency_conflict":
+                return IdempotencyConflict()
+            case b"too_many_keys":
+                return TooManyKeys()
+            case b"quantity_exceeds":
+                return QuantityExceeds()
+            case b"shortfall":
+                return Shortfall()
+            case b"lifetime_exceeded":
+                return LifetimeExceeded()
+            case b"ended":
+                return ReservationEnded(decode_reservation(token, reply))
+            case b"committed" | b"released" | b"moved" | b"cancelled" | b"found" | b"unchanged" | b"replayed":
+                reservation = decode_reservation(token, reply)
+                self._partitions.saw(keys.index, reservation.sequence)
+                return Done(reservation, is_replayed=reply.status == b"replayed")
+            case _:
+                raise _unexpected(name, reply.status)
+
+    async def adjust(
+        self,
+        sku: Sku,
+        *,
+        location_id: str,
+        mode: Literal["delta", "count"],
+        amount: int,
+        reason: str,
+        expected_sequence: str = "",
+        details: Mapping[str, object] | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> AdjustOutcome:
+        """Changes what is on hand at a location by `amount`, or to it."""
+        keys = self._keyspace.of_sku(sku)
+        key_hash = self._key_hash(keys, idempotency) if idempotency else ""
+        fingerprint = idempotency.fingerprint if idempotency else ""
+        args = calls.AdjustArgs(
+            self._not_after_us(), sku, location_id, mode, amount, expected_sequence, reason,
+            fingerprint, SEEN_RETENTION_MS, _encode_details(details, key_hash, fingerprint),
+        )  # fmt: skip
+        reply = await self._sku_call("adjust", keys, sku, args, keys.seen("adjustment", key_hash))
+        match reply.status:
+            case b"adjusted" | b"replayed":
+                return SkuAnswered(decode_sku(sku, reply), is_replayed=reply.status == b"replayed")
+            case b"idempotency_conflict":
+                return IdempotencyConflict()
+            case b"sequence_mismatch":
+                return SequenceMismatch(int(reply.sequence))
+            case b"too_many_locations":
+                return TooManyLocations()
+            case b"stock_below_zero":
+                return StockBelowZero()
+            case b"above_limit":
+                return AboveLimit()
+            case _:
+                raise _unexpected("adjust", reply.status)
+
+    async def put_sku(
+        self,
+        sku: Sku,
+        fields: Mapping[str, str],
+        *,
+        may_create: bool,
+        expected_sequence: str = "",
+        details: Mapping[str, object] | None = None,
+    ) -> PutSkuOutcome:
+        """Stores these policy fields (see `app.store.decoding`), creating the SKU if that is allowed."""
+        keys = self._keyspace.of_sku(sku)
+        kept = _encode_details({**(details or {}), "policy": fields}, "", "")
+        args = calls.PutSkuArgs(self._not_after_us(), sku, expected_sequence, int(may_create), kept)
+        pairs = [text for field in fields.items() for text in field]
+        reply = await self._sku_call("put_sku", keys, sku, (*args, *pairs))
+        match reply.status:
+            case b"created" | b"updated":
+                return SkuAnswered(decode_sku(sku, reply), is_created=reply.status == b"created")
+            case b"sku_not_found":
+                return SkuNotFound(sku)
+            case b"sequence_mismatch":
+                return SequenceMismatch(int(reply.sequence))
+            case _:
+                raise _unexpected("put_sku", reply.status)
+
+    async def availability(self, sku: Sku) -> AvailabilityOutcome:
+        """The SKU as it stands."""
+        keys = self._keyspace.of_sku(sku)
+        for _ in range(RECLAIM_CALLS_MAX):
+            args = calls.AvailabilityArgs(self._not_after_us(), sku)
+            reply = await self._sku_call("availability", keys, sku, args)
+            match reply.status:
+                case b"found":
+                    return SkuAnswered(decode_sku(sku, reply))
+                case b"sku_not_found":
+                    return SkuNotFound(sku)
+                case b"reclaiming":
+                    continue
+                case _:
+                    raise _unexpected("availability", reply.status)
+        raise EngineBusy("too much is due on this SKU at once")
+
+    async def expire(self, partition: PartitionKeys) -> Swept:
+        """Settles some of what is due in a partition."""
+        script_keys = (partition.meta, partition.ledger, partition.deadlines)
+        args = calls.ExpireArgs(self._not_after_us())
+        reply = calls.ExpireReply(*await self._pipeline.call(self._scripts["expire"], script_keys, args))
+        now_us = int(reply.now_us)
+        self._clock.hear(now_us)
+        if reply.status != b"swept":
+            raise _unexpected("expire", reply.status)
+        return Swept(int(reply.settled_lines), int(reply.next_deadline_us) or None, now_us)
+
+    def _key_hash(self, keys: PartitionKeys, idempotency: Idempotency) -> str:
+        return idempotency_hash(self._partitions.secrets[keys.index], *idempotency.scope)
+
+    async def _sku_call(
+        self, name: str, keys: PartitionKeys, sku: Sku, args: Sequence[calls.Argument], *more_keys: str
+    ) -> calls.SkuReply:
+        script_keys = (keys.meta, keys.ledger, keys.deadlines, keys.sku(sku), keys.holds(sku), keys.locations(sku))
+        reply = calls.SkuReply(*await self._pipeline.call(self._scripts[name], (*script_keys, *more_keys), args))
+        self._clock.hear(int(reply.now_us))
+        self._partitions.saw(keys.index, int(reply.sequence))
+        return reply
+
+    def _token(self, keys: PartitionKeys, idempotency: Idempotency | None) -> Token:
+        if idempotency is None:
+            return new_token(keys)
+        return derived_token(keys, self._partitions.secrets[keys.index], *idempotency.scope)
+
+    def _not_after_us(self) -> int:
+        return self._clock.now_us() + self._timeout_us
+
+
+def _pairs(lines: Iterable[Line]) -> list[calls.Argument]:
+    return [value for line in lines for value in (line.sku, line.quantity)]
+
+
+def _encode_details(details: Mapping[str, object] | None, key_hash: str, fingerprint: str) -> bytes:
+    """What the ledger keeps of a call besides its effect: the caller's words, and the key it is remembered by."""
+    if not details and not fingerprint:
+        return b""
+    remembered = {"key": key_hash, "fingerprint": fingerprint}
+    return msgspec.json.encode({**(details or {}), **{name: text for name, text in remembered.items() if text}})
+
+
+def _out_of_stock(reply: calls.ReserveReply) -> OutOfStock:
+    remaining = {row.sku: row for row in decode_remaining(reply.availability)}
+    short = []
+    for row in reply.lines.decode().split("\n"):
+        sku, quantity, backorder_left, next_release_us = row.split("\t")
+        line = Line(Sku(sku), int(quantity))
+        short.append(ShortLine(line, remaining[line.sku], int(backorder_left), int(next_release_us) or None))
+    return OutOfStock(tuple(short), int(reply.now_us))
+
+
+def _unexpected(script: str, status: bytes) -> Exception:
+    if status == b"too_late":
+        return EngineBusy("the command reached the engine too late and had no effect")
+    return EngineCorrupt(f"{script} answered with an unknown status")

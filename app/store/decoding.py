@@ -1,0 +1,104 @@
+"""Between the engine's text and the domain's values. Replies are asserted as they are decoded: no quantity is negative."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from app.domain.types import Line, Policy, Remaining, Reservation, Sku, SkuState, Token
+from app.store.calls import ReservationReply, SkuReply
+
+
+def decode_lines(text: bytes) -> tuple[Line, ...]:
+    """Rows of sku TAB quantity TAB backordered."""
+    lines = []
+    for row in text.decode().split("\n"):
+        sku, quantity, backordered = row.split("\t")
+        lines.append(Line(Sku(sku), int(quantity), int(backordered)))
+    return tuple(lines)
+
+
+def decode_remaining(text: bytes) -> tuple[Remaining, ...]:
+    """Rows of sku TAB available TAB low_stock_threshold."""
+    remaining = []
+    for row in text.decode().split("\n"):
+        sku, available, threshold = row.split("\t")
+        remaining.append(Remaining(Sku(sku), int(available), int(threshold)))
+    return tuple(remaining)
+
+
+def decode_reservation(token: Token, reply: ReservationReply) -> Reservation:
+    """A verb's reply."""
+    return Reservation(
+        token=token,
+        status=reply.state.decode(),
+        agent_id=reply.agent.decode(),
+        channel=reply.channel.decode(),
+        order_id=reply.order_id.decode(),
+        details=reply.details,
+        created_at_us=int(reply.created_us),
+        expires_at_us=int(reply.expires_us),
+        sequence=int(reply.sequence),
+        lines=decode_lines(reply.lines),
+        remaining=decode_remaining(reply.availability),
+    )
+
+
+def decode_sku(sku: Sku, reply: SkuReply) -> SkuState:
+    """A SKU command's reply."""
+    rows = (row.split("\t") for row in reply.locations.decode().split("\n") if row)
+    state = SkuState(
+        sku=sku,
+        as_of_us=int(reply.now_us),
+        sequence=int(reply.sequence),
+        on_hand=int(reply.on_hand),
+        reserved=int(reply.reserved),
+        committed=int(reply.committed),
+        backordered=int(reply.backordered),
+        safety_stock=int(reply.safety_stock),
+        available=int(reply.available),
+        shortfall=int(reply.shortfall),
+        next_release_us=int(reply.next_release_us) or None,
+        locations=tuple((location, int(on_hand)) for location, on_hand in rows),
+        policy=decode_policy({name: getattr(reply, name).decode() for name in POLICY_FIELDS}),
+    )
+    assert min(state.reserved, state.committed, state.backordered, state.safety_stock, state.available) >= 0
+    return state
+
+
+def decode_policy(fields: Mapping[str, str]) -> Policy:
+    """The policy in a SKU's hash; a field that is missing or empty has its default."""
+    values = {}
+    for field, (name, _, decode) in POLICY_FIELDS.items():
+        if text := fields.get(field):
+            values[name] = decode(text)
+    return Policy(**values)
+
+
+def encode_policy(values: Mapping[str, Any]) -> dict[str, str]:
+    """These attributes of a Policy as fields of a SKU's hash; empty text removes one."""
+    by_name = {name: (field, encode) for field, (name, encode, _) in POLICY_FIELDS.items()}
+    return {by_name[name][0]: "" if value is None else by_name[name][1](value) for name, value in values.items()}
+
+
+def _encode_texts(values: tuple[str, ...]) -> str:
+    return json.dumps(list(values), ensure_ascii=False) if values else ""
+
+
+def _decode_texts(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
+# hash field -> attribute of Policy, how it is written, how it is read
+POLICY_FIELDS: dict[str, tuple[str, Any, Any]] = {
+    "safety_stock_units": ("safety_stock", str, int),
+    "safety_stock_basis_points": ("safety_stock_basis_points", str, int),
+    "backorder_limit": ("backorder_limit", str, int),
+    "low_stock_threshold": ("low_stock_threshold", str, int),
+    "max_quantity_per_reservation": ("max_quantity_per_reservation", str, int),
+    "reconciliation_hold_us": ("reconciliation_hold_us", str, int),
+    "lead_time_days": ("lead_time_days", str, int),
+    "next_restock_date": ("next_restock_date", str, str),
+    "incoming": ("incoming", str, int),
+    "substitutes": ("substitutes", _encode_texts, _decode_texts),
+    "variant_group": ("variant_group", str, str),
+}

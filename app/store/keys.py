@@ -1,0 +1,109 @@
+"""Every key of the engine is built here, and nowhere else.
+
+A SKU belongs to partition `crc16(sku) % partitions`. All keys of a partition share one hash tag, so a partition is one slot of
+any Redis Cluster; the variable part comes last. DESIGN: docs/adr/0003-partitions-keys-and-tokens.md.
+"""
+
+import base64
+import binascii
+import hmac
+import secrets
+
+from app.domain.types import Sku, Token
+
+TOKEN_BYTES = 16
+IDEMPOTENCY_HASH_BYTES = 16
+CLUSTER_SLOTS = 16_384
+
+
+def hash_tag(partition: int, partitions: int) -> str:
+    """The smallest number whose slot lies in this partition's equal share of the 16384 slots."""
+    first = partition * CLUSTER_SLOTS // partitions
+    end = (partition + 1) * CLUSTER_SLOTS // partitions
+    number = 0
+    while not first <= _crc16(str(number)) % CLUSTER_SLOTS < end:
+        number += 1
+    return str(number)
+
+
+class PartitionKeys:
+    """The keys of one partition."""
+
+    __slots__ = ("deadlines", "index", "ledger", "meta", "prefix")
+
+    def __init__(self, partition: int, partitions: int) -> None:
+        self.index = partition
+        self.prefix = f"lastunit:{{{hash_tag(partition, partitions)}}}:"
+        self.meta = f"{self.prefix}meta"
+        self.ledger = f"{self.prefix}ledger"
+        self.deadlines = f"{self.prefix}deadlines"
+
+    def sku(self, sku: Sku) -> str:
+        """Hash: quantities and policy."""
+        return f"{self.prefix}sku:{sku}"
+
+    def holds(self, sku: Sku) -> str:
+        """Sorted set: token -> deadline in us of the SKU's live reservations."""
+        return f"{self.prefix}holds:{sku}"
+
+    def locations(self, sku: Sku) -> str:
+        """Hash: location -> on hand."""
+        return f"{self.prefix}locations:{sku}"
+
+    def reservation(self, token: Token) -> str:
+        """Hash: the record."""
+        return f"{self.prefix}reservation:{token}"
+
+    def seen(self, source: str, delivery_id: str) -> str:
+        """String: the remembered answer of something applied once."""
+        return f"{self.prefix}seen:{source}:{delivery_id}"
+
+
+class Keyspace:
+    """The partitions, and which of them a SKU or a token belongs to."""
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = tuple(PartitionKeys(index, partitions) for index in range(partitions))
+
+    def of_sku(self, sku: Sku) -> PartitionKeys:
+        """The partition of a SKU."""
+        return self.partitions[_crc16(sku) % len(self.partitions)]
+
+    def of_token(self, token: Token) -> PartitionKeys | None:
+        """The partition that a token names; None when no token of ours looks like this."""
+        number, dash, rest = token.partition("-")
+        if not dash or len(rest) != TOKEN_CHARS or not (number.isascii() and number.isdigit()) or len(number) > 4:
+            return None
+        index = int(number)
+        return self.partitions[index] if index < len(self.partitions) else None
+
+
+def new_token(partition: PartitionKeys) -> Token:
+    """A token nobody can guess: the partition's number and 128 random bits."""
+    return Token(f"{partition.index}-{_url_safe(secrets.token_bytes(TOKEN_BYTES))}")
+
+
+def derived_token(partition: PartitionKeys, secret: bytes, *scope: str) -> Token:
+    """The token of a request with an Idempotency-Key: HMAC-SHA256 over its scope, cut to 128 bits.
+
+    The same request always names the same record, so the record itself is the remembered answer.
+    """
+    digest = hmac.digest(secret, "\n".join(scope).encode(), "sha256")
+    return Token(f"{partition.index}-{_url_safe(digest[:TOKEN_BYTES])}")
+
+
+def idempotency_hash(secret: bytes, *scope: str) -> str:
+    """What a record remembers an Idempotency-Key by: 128 bits of HMAC-SHA256 over its scope."""
+    return _url_safe(hmac.digest(secret, "\n".join(scope).encode(), "sha256")[:IDEMPOTENCY_HASH_BYTES])
+
+
+def _crc16(text: str) -> int:
+    """CRC16-CCITT (XMODEM), the one that Redis Cluster hashes keys with."""
+    return binascii.crc_hqx(text.encode(), 0)
+
+
+def _url_safe(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+TOKEN_CHARS = len(_url_safe(bytes(TOKEN_BYTES)))

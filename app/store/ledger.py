@@ -1,0 +1,81 @@
+"""Reads the ledger: the stream of a partition, in order."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.domain.entries import Entry
+from app.domain.errors import EngineUnavailable
+from app.domain.types import Sku, Token
+from app.store.keys import PartitionKeys
+
+PAGE_SIZE = 1000
+
+Fields = dict[bytes, bytes]
+
+
+async def read_entries(
+    client: Redis,
+    keys: PartitionKeys,
+    *,
+    after: int = 0,
+    until: int | None = None,
+    is_wanted: Callable[[Fields], bool] | None = None,
+) -> AsyncIterator[tuple[int, list[Entry]]]:
+    """Pages of entries with after < sequence <= until, oldest first: (the last sequence looked at, the wanted entries).
+
+    A page looks at 1,000 entries at most. Raises EngineUnavailable.
+    """
+    end = "+" if until is None else str(until)
+    while True:
+        try:
+            page: Sequence[Any] = await client.xrange(keys.ledger, min=str(after + 1), max=end, count=PAGE_SIZE)
+        except RedisError as error:
+            raise EngineUnavailable(f"the ledger cannot be read ({type(error).__name__})") from None
+        if page:
+            after = _sequence_of(page[-1][0])
+            wanted = ((entry_id, fields) for entry_id, fields in page if is_wanted is None or is_wanted(fields))
+            yield after, [decode_entry(keys.index, _sequence_of(entry_id), fields) for entry_id, fields in wanted]
+        if len(page) < PAGE_SIZE:
+            return
+
+
+def decode_entry(partition: int, sequence: int, fields: Fields) -> Entry:
+    """An entry from the fields that the scripts write; see lua/includes/append_entry.lua."""
+    common: dict[str, Any] = {
+        "partition": partition,
+        "sequence": sequence,
+        "command": int(fields[b"command"]),
+        "at_us": int(fields[b"at_us"]),
+        "type": fields[b"type"].decode(),
+        "sku": Sku(fields[b"sku"].decode()),
+        "quantity": int(fields[b"quantity"]),
+        "on_hand": int(fields[b"on_hand"]),
+        "reserved": int(fields[b"reserved"]),
+        "committed": int(fields[b"committed"]),
+        "backordered": int(fields[b"backordered"]),
+        "available": int(fields[b"available"]),
+        "reason": fields[b"reason"].decode(),
+        "data": msgspec.json.decode(fields[b"data"]) if fields[b"data"] else {},
+    }
+    if b"token" in fields:
+        return Entry(
+            **common,
+            token=Token(fields[b"token"].decode()),
+            agent_id=fields[b"agent"].decode(),
+            channel=fields[b"channel"].decode(),
+            expires_us=int(fields[b"expires_us"]),
+        )
+    return Entry(
+        **common,
+        location_id=fields[b"location"].decode() or None,
+        source=fields[b"source"].decode(),
+        safety_stock=int(fields[b"safety_stock"]),
+    )
+
+
+def _sequence_of(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])

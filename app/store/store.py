@@ -1,0 +1,75 @@
+"""Everything a gateway needs of the engine, wired: made inside the event loop, opened, closed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from app.settings import Settings
+from app.store.calls import check_contracts
+from app.store.clock import MICROSECONDS, EngineClock
+from app.store.commands import Commands
+from app.store.keys import Keyspace
+from app.store.opening import Partitions
+from app.store.pipeline import Pipeline
+from app.store.scripts import Script, load_scripts
+
+POOL_WAIT_SECONDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The commands over one pipeline, and a pool for what may take long: reading the ledger."""
+
+    commands: Commands
+    pipeline: Pipeline
+    keyspace: Keyspace
+    clock: EngineClock
+    client: Redis
+
+    async def __aenter__(self) -> Self:
+        """Connects; raises StartupError or EngineUnavailable."""
+        await self.pipeline.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.pipeline.close()
+        await self.client.aclose()
+
+
+def make_store(settings: Settings, url: str, replaced_includes: Mapping[str, str] | None = None) -> Store:
+    """The store for the engine at `url`; enter it to connect. `replaced_includes` is for tests: see `load_scripts`."""
+    scripts: dict[str, Script] = load_scripts(replaced_includes)
+    check_contracts(scripts)
+    keyspace, clock = Keyspace(settings.partitions), EngineClock()
+    partitions = Partitions(keyspace, scripts, clock, retention_ms=settings.record_retention_seconds * 1000)
+    # retry=None: a call that lost its answer may have run, so nothing is ever sent twice (docs/promises.md).
+    pipelined = BlockingConnectionPool.from_url(url, protocol=2, retry=None, socket_timeout=None, max_connections=1)
+    pool = BlockingConnectionPool.from_url(
+        url,
+        protocol=2,
+        retry=None,
+        max_connections=settings.engine_pool_connections_max,
+        timeout=POOL_WAIT_SECONDS,
+        socket_timeout=settings.engine_timeout_seconds,
+        socket_connect_timeout=settings.engine_connect_timeout_seconds,
+    )
+    pipeline = Pipeline(
+        make_connection=pipelined.make_connection,
+        on_open=partitions.open,
+        timeout_seconds=settings.engine_timeout_seconds,
+        open_timeout_seconds=settings.engine_connect_timeout_seconds,
+        in_flight_max=settings.engine_in_flight_max,
+        waiting_max=settings.engine_waiting_max,
+    )
+    commands = Commands(
+        pipeline=pipeline,
+        scripts=scripts,
+        keyspace=keyspace,
+        partitions=partitions,
+        clock=clock,
+        timeout_us=int(settings.engine_timeout_seconds * MICROSECONDS),
+        max_lifetime_us=int(settings.max_lifetime_seconds * MICROSECONDS),
+    )
+    return Store(commands, pipeline, keyspace, clock, Redis.from_pool(pool))

@@ -1,0 +1,71 @@
+#!lua flags=allow-oom
+-- Takes a sale back, whole or in part: committed, unshipped units return to stock.
+--
+-- KEYS[1] meta hash the partition's sequence and clock
+-- KEYS[2] ledger stream its entries
+-- KEYS[3] deadlines zset token -> deadline of every live reservation
+-- KEYS[4] reservation hash the record
+-- ARGV[1] not_after_us us engine time past which the command is refused
+-- ARGV[2] token text 1..128
+-- ARGV[3] key_hash text of the Idempotency-Key, else empty
+-- ARGV[4] fingerprint text of the request with that key, else empty
+-- ARGV[5] details json what the caller added, for the ledger
+-- ARGV[6..] sku,quantity text,integer the lines to take back, each SKU once; none means all
+-- REPLY status now_us state agent channel order_id details created_us expires_us sequence lines availability
+-- RETURNS too_late not_found too_many_keys idempotency_conflict replayed unchanged ended quantity_exceeds cancelled
+-- COST O(lines), and at most 200 lines of due reservations
+--
+-- The state after a part is committed still; cancelled already, and no lines named: unchanged.
+
+-- @include integer
+-- @include wanted_lines
+-- @include open_reservation
+
+-- parse
+local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local not_after_us, token = integer(ARGV[1], 'not_after_us'), ARGV[2]
+local key_hash, fingerprint, details = ARGV[3], ARGV[4], ARGV[5]
+local wanted = wanted_quantities(ARGV, 6)
+
+-- load
+local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
+local record, early_reply = open_reservation(command, reservation_key, token, not_after_us, key_hash, fingerprint)
+if early_reply then
+  return early_reply
+end
+
+-- decide
+if record.status == 'cancelled' and not wanted then
+  return reservation_reply('unchanged', command, record)
+elseif record.status ~= 'committed' then
+  return reservation_reply('ended', command, record)
+end
+local lines = parse_lines(record.remaining_lines)
+if not covers(lines, wanted) then
+  return reservation_reply('quantity_exceeds', command, record)
+end
+load_lines(command, lines, 'committed')
+
+-- write
+local left = {}
+begin_entries(command)
+for _, line in ipairs(lines) do
+  local quantity = wanted and (wanted[line.sku] or 0) or line.quantity
+  if quantity > 0 then
+    give_back(line, quantity, 'committed')
+    append_reservation_entry(command, 'reservation.cancelled', record, line, decimal(quantity), '', details)
+    store_balances(line)
+  end
+  if line.quantity > 0 then
+    left[#left + 1] = line
+  end
+end
+if #left > 0 then
+  redis.call('HSET', record.key, 'committed_lines', record.committed_lines)
+  record.remaining_lines = format_lines(left)
+  redis.call('HSET', record.key, 'remaining_lines', record.remaining_lines)
+end
+store_status(command, record, #left > 0 and 'committed' or 'cancelled', #left == 0)
+remember(record, key_hash, fingerprint)
+end_command(command)
+return reservation_reply('cancelled', command, record)

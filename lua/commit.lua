@@ -1,0 +1,108 @@
+#!lua flags=allow-oom
+-- Sells what a reservation holds, whole or in part; the rest goes back.
+--
+-- KEYS[1] meta hash the partition's sequence and clock
+-- KEYS[2] ledger stream its entries
+-- KEYS[3] deadlines zset token -> deadline of every live reservation
+-- KEYS[4] reservation hash the record
+-- ARGV[1] not_after_us us engine time past which the command is refused
+-- ARGV[2] token text 1..128
+-- ARGV[3] key_hash text of the Idempotency-Key, else empty
+-- ARGV[4] fingerprint text of the request with that key, else empty
+-- ARGV[5] details json what the caller added, for the ledger
+-- ARGV[6] order_id text 0..512
+-- ARGV[7..] sku,quantity text,integer the lines to sell, each SKU once; none means all
+-- REPLY status now_us state agent channel order_id details created_us expires_us sequence lines availability
+-- RETURNS too_late not_found too_many_keys idempotency_conflict replayed unchanged ended quantity_exceeds shortfall committed
+-- COST O(lines), and at most 200 lines of due reservations
+--
+-- A SKU with a reconciliation window keeps the units reserved until it is over (state pending_reconciliation). No
+-- unit is sold that a count took away: where promises exceed stock and backorders, the answer is shortfall until that
+-- is mended.
+
+-- @include integer
+-- @include wanted_lines
+-- @include open_reservation
+
+-- parse
+local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local not_after_us, token = integer(ARGV[1], 'not_after_us'), ARGV[2]
+local key_hash, fingerprint, details = ARGV[3], ARGV[4], ARGV[5]
+local order_id, wanted = ARGV[6], wanted_quantities(ARGV, 7)
+
+-- load
+local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
+local record, early_reply = open_reservation(command, reservation_key, token, not_after_us, key_hash, fingerprint)
+if early_reply then
+  return early_reply
+end
+
+-- decide
+if record.status == 'committed' or record.status == 'pending_reconciliation' then
+  local is_same = record.committed_lines == record.lines
+  if wanted then
+    is_same = equals(parse_lines(record.committed_lines), wanted)
+  end
+  return reservation_reply(is_same and 'unchanged' or 'ended', command, record)
+elseif not record.is_open then
+  return reservation_reply('ended', command, record)
+end
+local lines = parse_lines(record.remaining_lines)
+if not covers(lines, wanted) then
+  return reservation_reply('quantity_exceeds', command, record)
+end
+load_lines(command, lines, 'reserved')
+local hold_us = 0
+for _, line in ipairs(lines) do
+  if shortfall_of(line.balances) > 0 then
+    return reservation_reply('shortfall', command, record)
+  end
+  hold_us = math.max(hold_us, tonumber(line.balances.reconciliation_hold_us))
+end
+
+-- write
+local status, kind = 'committed', 'reservation.committed'
+if hold_us > 0 then
+  status, kind = 'pending_reconciliation', 'reservation.reconciling'
+  record.expires = decimal(command.now_us + hold_us)
+end
+local sold, unsold = {}, {}
+begin_entries(command)
+for _, line in ipairs(lines) do
+  local quantity = wanted and (wanted[line.sku] or 0) or line.quantity
+  line.returned, line.sold = line.quantity - quantity, quantity
+  if quantity > 0 then
+    if hold_us == 0 then
+      sell(line, quantity)
+    end
+    append_reservation_entry(command, kind, record, line, decimal(quantity), '', details)
+    sold[#sold + 1] = line
+  end
+end
+for _, line in ipairs(lines) do
+  if line.returned > 0 then
+    give_back(line, line.returned, 'reserved')
+    append_reservation_entry(command, 'reservation.released', record, line, decimal(line.returned), '', details)
+    unsold[#unsold + 1] = line
+  end
+  store_balances(line)
+end
+drop_deadline(command, record, lines)
+if hold_us > 0 then
+  store_deadline(command, record, sold)
+end
+if #unsold > 0 then
+  record.remaining_lines = format_lines(sold)
+  redis.call('HSET', record.key, 'remaining_lines', record.remaining_lines)
+end
+if hold_us > 0 then
+  redis.call('HSET', record.key, 'expires_us', record.expires)
+end
+if order_id ~= '' then
+  record.order_id = order_id
+  redis.call('HSET', record.key, 'order_id', order_id)
+end
+store_status(command, record, status, false)
+remember(record, key_hash, fingerprint)
+end_command(command)
+return reservation_reply('committed', command, record)

@@ -1,0 +1,38 @@
+-- @include balances
+
+-- Ledger entries. The stream ID is the sequence, so an entry that would leave a gap or repeat a number fails; the
+-- append comes first among the writes of its command and so also proves the type of the ledger's key before anything
+-- is stored. All entries of a command carry its id: the sequence of its first entry. Each of the two shapes always
+-- has the same fields in the same order, which lets the stream store their names once a node.
+local function begin_entries(command)
+  command.id = decimal(command.sequence + 1)
+end
+
+local function next_sequence(command)
+  command.sequence = command.sequence + 1
+  return decimal(command.sequence)
+end
+
+local function append_reservation_entry(command, kind, record, line, quantity, reason, data)
+  local balances = line.balances
+  balances.sequence = next_sequence(command)
+  redis.call(
+    'XADD', command.ledger_key, balances.sequence .. '-0',
+    'type', kind, 'at_us', command.now, 'command', command.id, 'sku', line.sku, 'quantity', quantity,
+    'on_hand', balances.on_hand, 'reserved', balances.reserved, 'committed', balances.committed,
+    'backordered', balances.backordered, 'available', shown_available(balances),
+    'token', record.token, 'agent', record.agent, 'channel', record.channel, 'expires_us', record.expires,
+    'reason', reason, 'data', data
+  )
+end
+
+local function append_stock_entry(command, kind, sku, balances, quantity, location, source, reason, data)
+  balances.sequence = next_sequence(command)
+  redis.call(
+    'XADD', command.ledger_key, balances.sequence .. '-0',
+    'type', kind, 'at_us', command.now, 'command', command.id, 'sku', sku, 'quantity', quantity,
+    'on_hand', balances.on_hand, 'reserved', balances.reserved, 'committed', balances.committed,
+    'backordered', balances.backordered, 'available', shown_available(balances),
+    'safety_stock', balances.safety_stock, 'location', location, 'source', source, 'reason', reason, 'data', data
+  )
+end

@@ -1,0 +1,40 @@
+-- @include lines
+
+-- The record of one reservation.
+--
+--   lines             as reserved, never changed: with created_us, sequence and first_expires_us the first answer
+--   remaining_lines   what is still held or committed, once that is less
+--   committed_lines   what was committed, once a cancel took some of it back
+--   expires_us        the deadline in force; while pending_reconciliation the end of the window
+--   last_sequence     the last entry of the last command on it, once there was a second one
+--   details           JSON of the caller (reference, metadata, ...); scripts never look inside
+--   key:<hash>        the remembered answer of a later verb that came with an Idempotency-Key
+local function load_reservation(command, reservation_key, token)
+  local f = redis.call(
+    'HMGET', reservation_key,
+    'status', 'agent', 'channel', 'lines', 'created_us', 'expires_us', 'sequence', 'details',
+    'remaining_lines', 'committed_lines', 'last_sequence', 'order_id', 'first_expires_us'
+  )
+  if not f[1] then
+    return nil
+  end
+  local record = {
+    key = reservation_key, token = token, status = f[1], agent = f[2], channel = f[3], lines = f[4],
+    created = f[5], expires = f[6], sequence = f[11] or f[7], details = f[8] or '',
+    remaining_lines = f[9] or f[4], committed_lines = f[10] or f[9] or f[4], order_id = f[12] or '',
+    first_expires = f[13],
+  }
+  local status = record.status
+  record.is_open = status == 'held' or status == 'payment_pending'
+  record.is_live = record.is_open or status == 'pending_reconciliation'
+  record.is_due = record.is_live and tonumber(record.expires) <= command.now_us
+  return record
+end
+
+local function skus_of(lines)
+  local skus = {}
+  for i, line in ipairs(lines) do
+    skus[i] = line.sku
+  end
+  return skus
+end

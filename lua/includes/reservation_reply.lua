@@ -1,0 +1,25 @@
+-- @include balances
+-- @include reservation
+
+-- What is left of each line's SKU, one a row: sku TAB available TAB low_stock_threshold.
+local function availability_rows(prefix, lines)
+  local rows = {}
+  for i, line in ipairs(lines) do
+    local balances = line.balances or load_balances(prefix .. 'sku:' .. line.sku)
+    rows[i] = line.sku .. '\t' .. shown_available(balances) .. '\t' .. balances.low_stock_threshold
+  end
+  return table.concat(rows, '\n')
+end
+
+-- The reply of every verb on a reservation: its record as it is now, or as a remembered answer had it.
+local function reservation_reply(status, command, record)
+  return {
+    status, command.now, record.status, record.agent, record.channel, record.order_id, record.details,
+    record.created, record.expires, record.sequence, record.remaining_lines,
+    availability_rows(command.prefix, parse_lines(record.remaining_lines)),
+  }
+end
+
+local function empty_reply(status, command)
+  return { status, command.now, '', '', '', '', '', '', '', '', '', '' }
+end

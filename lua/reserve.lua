@@ -1,0 +1,120 @@
+#!lua
+-- Holds units of one or many SKUs, all or nothing, until a deadline.
+--
+-- KEYS[1] meta hash the partition's sequence and clock
+-- KEYS[2] ledger stream its entries
+-- KEYS[3] deadlines zset token -> deadline of every live reservation
+-- KEYS[4] reservation hash the record to create; a repeated request finds it
+-- KEYS[5..] sku,holds hash,zset one pair a line: its quantities, its live reservations
+-- ARGV[1] not_after_us us engine time past which the command is refused
+-- ARGV[2] token text 1..128
+-- ARGV[3] agent text 0..512
+-- ARGV[4] channel text 1..512
+-- ARGV[5] ttl_us us 1..604800000000
+-- ARGV[6] allow_backorder flag 0|1
+-- ARGV[7] fingerprint text of a request with an Idempotency-Key, else empty
+-- ARGV[8] details json reference, metadata, rationale, fingerprint: kept, not read
+-- ARGV[9..] sku,quantity text,integer one pair a line, 1..100 of them, each SKU once
+-- REPLY status now_us state created_us expires_us sequence lines availability
+-- RETURNS too_late replayed idempotency_conflict sku_not_found quantity_above_limit reclaiming out_of_stock held
+-- COST O(lines), and at most 200 lines of due reservations
+--
+-- `lines` of a refusal is the SKU it is about, or for out_of_stock one row a short SKU: sku TAB requested TAB
+-- backorder left TAB next release in us, 0 when none.
+
+-- @include integer
+-- @include settle_due
+-- @include reservation_reply
+-- @include next_release
+
+-- parse
+local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local not_after_us, token = integer(ARGV[1], 'not_after_us'), ARGV[2]
+local agent, channel, ttl_us = ARGV[3], ARGV[4], integer(ARGV[5], 'ttl_us')
+local allow_backorder, fingerprint, details = ARGV[6] == '1', ARGV[7], ARGV[8]
+local lines = {}
+for i = 9, #ARGV, 2 do
+  lines[#lines + 1] = {
+    sku = ARGV[i], quantity = integer(ARGV[i + 1], 'quantity'), backordered = 0,
+    sku_key = KEYS[i - 4], holds_key = KEYS[i - 3],
+  }
+end
+if #lines == 0 or #lines > 100 or #KEYS ~= 4 + 2 * #lines then
+  return redis.error_reply('BADARG 1 to 100 lines, each with two keys')
+end
+
+-- load
+local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
+local function refusal(status, about, short_lines)
+  return { status, command.now, '', '', '', '', about, availability_rows(command.prefix, short_lines or {}) }
+end
+if command.now_us > not_after_us then
+  return refusal('too_late', '')
+end
+local is_clear = settle_due(command, skus_of(lines))
+local first = load_reservation(command, reservation_key, token)
+if first then
+  if fingerprint == '' or redis.call('HGET', reservation_key, 'fingerprint') ~= fingerprint then
+    return refusal('idempotency_conflict', '')
+  end
+  local first_sequence = redis.call('HGET', reservation_key, 'sequence')
+  return {
+    'replayed', command.now, first.status, first.created, first.first_expires or first.expires, first_sequence,
+    first.lines, availability_rows(command.prefix, parse_lines(first.lines)),
+  }
+end
+
+-- decide
+local short, short_rows = {}, {}
+for _, line in ipairs(lines) do
+  local balances = load_balances(line.sku_key)
+  if not balances then
+    return refusal('sku_not_found', line.sku)
+  end
+  redis.call('ZCARD', line.holds_key)
+  if balances.quantity_max and line.quantity > tonumber(balances.quantity_max) then
+    return refusal('quantity_above_limit', line.sku .. '\t' .. balances.quantity_max)
+  end
+  line.balances = balances
+  local missing = line.quantity - math.max(0, available_of(balances))
+  if missing > 0 then
+    local backorder_left = math.max(0, balances.backorder_limit - balances.backordered)
+    if allow_backorder and missing <= backorder_left then
+      line.backordered = missing
+    else
+      short[#short + 1] = line
+      short_rows[#short] = line.sku .. '\t' .. decimal(line.quantity) .. '\t' .. decimal(backorder_left)
+        .. '\t' .. next_release(command, line.holds_key, balances)
+    end
+  end
+end
+if #short > 0 then
+  return refusal(is_clear and 'out_of_stock' or 'reclaiming', table.concat(short_rows, '\n'), short)
+end
+
+-- write
+local expires = decimal(command.now_us + ttl_us)
+local record = { token = token, agent = agent, channel = channel, expires = expires }
+begin_entries(command)
+for _, line in ipairs(lines) do
+  local balances = line.balances
+  balances.reserved = decimal(balances.reserved + line.quantity)
+  if line.backordered > 0 then
+    balances.backordered = decimal(balances.backordered + line.backordered)
+  end
+  append_reservation_entry(command, 'reservation.held', record, line, decimal(line.quantity), '', details)
+  store_balances(line)
+end
+store_deadline(command, record, lines)
+local sequence, stored_lines = decimal(command.sequence), format_lines(lines)
+redis.call(
+  'HSET', reservation_key, 'status', 'held', 'agent', agent, 'channel', channel, 'lines', stored_lines,
+  'created_us', command.now, 'expires_us', expires, 'sequence', sequence
+)
+if details ~= '' then
+  redis.call('HSET', reservation_key, 'details', details, 'fingerprint', fingerprint)
+end
+end_command(command)
+return {
+  'held', command.now, 'held', command.now, expires, sequence, stored_lines, availability_rows(command.prefix, lines),
+}
