@@ -19,13 +19,12 @@
 -- RETURNS too_late replayed idempotency_conflict sku_not_found quantity_above_limit reclaiming out_of_stock held
 -- COST O(lines), and at most 200 lines of due reservations
 --
--- `lines` of a refusal is the SKU it is about, or for out_of_stock one row a short SKU: sku TAB requested TAB
--- backorder left TAB next release in us, 0 when none.
+-- `lines` of a refusal is what it is about: a SKU, or for out_of_stock a row of includes/shortage_row.lua a short SKU.
 
 -- @include integer
 -- @include settle_due
 -- @include reservation_reply
--- @include next_release
+-- @include shortage_row
 
 -- parse
 local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -83,8 +82,7 @@ for _, line in ipairs(lines) do
       line.backordered = missing
     else
       short[#short + 1] = line
-      short_rows[#short] = line.sku .. '\t' .. decimal(line.quantity) .. '\t' .. decimal(backorder_left)
-        .. '\t' .. next_release(command, line.holds_key, balances)
+      short_rows[#short] = shortage_row(command, line, backorder_left)
     end
   end
 end

@@ -4,6 +4,7 @@ The tree::
 
     LastunitError
     ├── StartupError            the service must not start; the message says what to change
+    ├── LedgerBroken            an entry contradicts the entries before it
     └── EngineError             a command met a fault of the engine
         ├── EngineUnavailable   not executed: no connection, loading, out of memory, read only, ...
         ├── EngineBusy          not executed: it reached the engine past its not-after time, or too much was due
@@ -21,6 +22,14 @@ class LastunitError(Exception):
 
 class StartupError(LastunitError):
     """The service must not start; `str(error)` is one sentence for the operator that names the mend."""
+
+
+class LedgerBroken(LastunitError):
+    """The entry with this sequence contradicts the entries before it; `str(error)` says how."""
+
+    def __init__(self, sequence: int, fault: str) -> None:
+        super().__init__(f"ledger entry {sequence} {fault}")
+        self.sequence = sequence
 
 
 class EngineError(LastunitError):

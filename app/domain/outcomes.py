@@ -41,12 +41,14 @@ class QuantityAboveLimit:
 
 @dataclass(frozen=True, slots=True)
 class ShortLine:
-    """A line that could not be held, and what would help: the units left to backorder, the next deadline of a hold (us)."""
+    """A line that could not be held, and what would help: units left to backorder, the next deadline of a hold (us)."""
 
     line: Line
     remaining: Remaining
     backorder_left: int
     next_release_us: int | None
+    next_restock_date: str | None = None
+    substitutes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,8 @@ from app.domain.outcomes import (
 from app.domain.types import Line, Reservation, Sku, Token
 from app.store import calls
 from app.store.clock import EngineClock
-from app.store.decoding import decode_lines, decode_remaining, decode_reservation, decode_sku
-from app.store.keys import Keyspace, PartitionKeys, derived_token, idempotency_hash, new_token
+from app.store.decoding import decode_lines, decode_remaining, decode_reservation, decode_sku, decode_texts
+from app.store.keys import TOKEN_CHARS, Keyspace, PartitionKeys, derived_token, idempotency_hash, new_token
 from app.store.opening import Partitions
 from app.store.pipeline import Pipeline
 from app.store.scripts import Script
@@ -344,6 +344,11 @@ class Commands:
             raise _unexpected("expire", reply.status)
         return Swept(int(reply.settled_lines), int(reply.next_deadline_us) or None, now_us)
 
+    async def ping(self) -> None:
+        """Proves that the engine runs scripts: reads a reservation that does not exist; raises EngineError."""
+        for keys in self._keyspace.partitions:
+            await self.read(Token(f"{keys.index}-{'A' * TOKEN_CHARS}"))
+
     def _key_hash(self, keys: PartitionKeys, idempotency: Idempotency) -> str:
         return idempotency_hash(self._partitions.secrets[keys.index], *idempotency.scope)
 
@@ -381,9 +386,18 @@ def _out_of_stock(reply: calls.ReserveReply) -> OutOfStock:
     remaining = {row.sku: row for row in decode_remaining(reply.availability)}
     short = []
     for row in reply.lines.decode().split("\n"):
-        sku, quantity, backorder_left, next_release_us = row.split("\t")
+        sku, quantity, backorder_left, next_release_us, next_restock_date, substitutes = row.split("\t")
         line = Line(Sku(sku), int(quantity))
-        short.append(ShortLine(line, remaining[line.sku], int(backorder_left), int(next_release_us) or None))
+        short.append(
+            ShortLine(
+                line=line,
+                remaining=remaining[line.sku],
+                backorder_left=int(backorder_left),
+                next_release_us=int(next_release_us) or None,
+                next_restock_date=next_restock_date or None,
+                substitutes=decode_texts(substitutes) if substitutes else (),
+            )
+        )
     return OutOfStock(tuple(short), int(reply.now_us))
 
 

@@ -84,7 +84,8 @@ def _encode_texts(values: tuple[str, ...]) -> str:
     return json.dumps(list(values), ensure_ascii=False) if values else ""
 
 
-def _decode_texts(text: str) -> tuple[str, ...]:
+def decode_texts(text: str) -> tuple[str, ...]:
+    """A JSON list of texts."""
     return tuple(json.loads(text))
 
 
@@ -99,6 +100,6 @@ POLICY_FIELDS: dict[str, tuple[str, Any, Any]] = {
     "lead_time_days": ("lead_time_days", str, int),
     "next_restock_date": ("next_restock_date", str, str),
     "incoming": ("incoming", str, int),
-    "substitutes": ("substitutes", _encode_texts, _decode_texts),
+    "substitutes": ("substitutes", _encode_texts, decode_texts),
     "variant_group": ("variant_group", str, str),
 }

@@ -100,7 +100,7 @@ class EmbeddedEngine:
     """The engine of one data directory, kept alive from `start` to `close`."""
 
     def __init__(self, data_dir: Path, binary: Path, *, exclusive: bool) -> None:
-        self._directory = Path(os.path.abspath(data_dir))  # noqa: PTH100 - resolve() would hide the name the operator gave
+        self._directory = data_dir.absolute()
         self._binary = binary
         self._exclusive = exclusive
         self._service_lock: int | None = None  # None: a guest of the service that runs here
@@ -258,7 +258,7 @@ class EmbeddedEngine:
         """The new child process; the engine lock is left to it alone."""
         assert self._engine_lock is not None
         try:
-            child = subprocess.Popen(  # noqa: S603 - a fixed command
+            child = subprocess.Popen(  # noqa: S603 # a fixed command
                 [self._binary, "-"],  # configured through stdin: a password must not show on the command line
                 stdin=subprocess.PIPE,
                 stdout=output,

@@ -13,16 +13,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import structlog
-from redis.exceptions import (
-    AuthenticationError,
-    AuthenticationWrongNumberOfArgsError,
-    BusyLoadingError,
-    ConnectionError,  # noqa: A004 - redis-py's own, no subclass of the built-in
-    NoPermissionError,
-    RedisError,
-    ResponseError,
-    TimeoutError,  # noqa: A004 - likewise
-)
+from redis import exceptions
 
 from app.domain.errors import StartupError
 from app.settings import Settings
@@ -106,21 +97,21 @@ def _inspect(url: str, *, address: str, timeout_seconds: float) -> str:
                 info |= client.info(section)
             try:
                 config = client.config_get(*checks.CONFIG_NAMES)
-            except ResponseError:  # forbidden to this user, or renamed away by the provider
+            except exceptions.ResponseError:  # forbidden to this user, or renamed away by the provider
                 config = {}
-    except (AuthenticationError, AuthenticationWrongNumberOfArgsError):
+    except (exceptions.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError):
         raise StartupError(f"The engine at {address} refuses the user name or password: {URL_MEND}.") from None
-    except BusyLoadingError:
+    except exceptions.BusyLoadingError:
         raise StartupError(f"The engine at {address} is still loading its data: start again when it is done.") from None
-    except (ConnectionError, TimeoutError):
+    except (exceptions.ConnectionError, exceptions.TimeoutError):
         raise StartupError(
             f"No engine answers at {address} within {timeout_seconds:g} s: start it, or {URL_MEND}."
         ) from None
-    except NoPermissionError:
+    except exceptions.NoPermissionError:
         raise StartupError(
             f"The engine at {address} denies INFO to this user: grant it +info and +config|get."
         ) from None
-    except RedisError as error:
+    except exceptions.RedisError as error:
         raise StartupError(
             f"What answers at {address} is no usable engine ({type(error).__name__}): {URL_MEND}."
         ) from None

@@ -1,6 +1,7 @@
 """Reads the ledger: the stream of a partition, in order."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from app.domain.types import Sku, Token
 from app.store.keys import PartitionKeys
 
 PAGE_SIZE = 1000
+LOOKED_AT_MAX = 10_000
 
 Fields = dict[bytes, bytes]
 
@@ -41,6 +43,32 @@ async def read_entries(
             yield after, [decode_entry(keys.index, _sequence_of(entry_id), fields) for entry_id, fields in wanted]
         if len(page) < PAGE_SIZE:
             return
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some entries, the last sequence looked at for them, and if the ledger ends there."""
+
+    entries: list[Entry]
+    last: int
+    is_end: bool
+
+
+async def read_page(
+    client: Redis, keys: PartitionKeys, *, after: int, limit: int, is_wanted: Callable[[Fields], bool] | None
+) -> Page:
+    """Up to `limit` wanted entries after a sequence, looking at LOOKED_AT_MAX entries at most."""
+    entries: list[Entry] = []
+    last = after
+    async for looked_to, wanted in read_entries(client, keys, after=after, is_wanted=is_wanted):
+        if len(entries) + len(wanted) > limit:
+            entries += wanted[: limit - len(entries)]
+            return Page(entries, entries[-1].sequence, is_end=False)
+        entries += wanted
+        last = looked_to
+        if last - after >= LOOKED_AT_MAX:
+            return Page(entries, last, is_end=False)
+    return Page(entries, last, is_end=True)
 
 
 def decode_entry(partition: int, sequence: int, fields: Fields) -> Entry:
@@ -79,3 +107,34 @@ def decode_entry(partition: int, sequence: int, fields: Fields) -> Entry:
 
 def _sequence_of(entry_id: bytes) -> int:
     return int(entry_id.partition(b"-")[0])
+
+
+def encode_entry(entry: Entry) -> dict[Any, Any]:
+    """The fields of an entry as the scripts write them, in their order: the inverse of `decode_entry`."""
+    fields: dict[str, object] = {
+        "type": entry.type,
+        "at_us": entry.at_us,
+        "command": entry.command,
+        "sku": entry.sku,
+        "quantity": entry.quantity,
+        "on_hand": entry.on_hand,
+        "reserved": entry.reserved,
+        "committed": entry.committed,
+        "backordered": entry.backordered,
+        "available": entry.available,
+    }
+    if entry.token is not None:
+        assert entry.agent_id is not None
+        assert entry.channel is not None
+        assert entry.expires_us is not None
+        shape: dict[str, object] = {
+            "token": entry.token,
+            "agent": entry.agent_id,
+            "channel": entry.channel,
+            "expires_us": entry.expires_us,
+        }
+    else:
+        assert entry.safety_stock is not None
+        assert entry.source is not None
+        shape = {"safety_stock": entry.safety_stock, "location": entry.location_id or "", "source": entry.source}
+    return {**fields, **shape, "reason": entry.reason, "data": msgspec.json.encode(entry.data) if entry.data else b""}

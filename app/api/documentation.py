@@ -1,0 +1,30 @@
+"""What /openapi.json says of a route: its answer and each problem it may be refused with."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.api.problems import KINDS
+from app.api.schemas import ProblemAnswer
+
+# What any call may meet, whatever it does.
+ENGINE_PROBLEMS = ("backpressure", "ledger_unavailable", "outcome_unknown", "busy")
+
+
+def documented(model: type[BaseModel], status: int, *codes: str) -> dict[str, Any]:
+    """Options of a route declaration: the answer's model, and the problems with these codes grouped by status."""
+    by_status: dict[int, list[str]] = {}
+    for code in (*codes, *ENGINE_PROBLEMS):
+        by_status.setdefault(KINDS[code].status, []).append(code)
+    responses: dict[int | str, dict[str, Any]] = {
+        number: {
+            "description": ", ".join(f"`{code}`" for code in names),
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}},
+        }
+        for number, names in sorted(by_status.items())
+    }
+    responses[status] = {"model": model}
+    return {"responses": responses, "response_model": None}
+
+
+PROBLEM_SCHEMA = {"ProblemAnswer": ProblemAnswer.model_json_schema(ref_template="#/components/schemas/{model}")}

@@ -1,0 +1,133 @@
+"""The ledger as readers see it: every entry, in order, filtered by SKU or token."""
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+
+from app.api.answers import answer, entry_payload
+from app.api.documentation import documented
+from app.api.problems import Problem, invalid
+from app.api.requests import normalized_id
+from app.api.reservations import respond
+from app.api.routing import StrictRoute
+from app.api.schemas import EntryListAnswer
+from app.api.services import Services
+from app.domain.entries import Entry
+from app.domain.types import Sku, Token
+from app.store.keys import PartitionKeys
+from app.store.ledger import Fields, read_page
+
+LIMIT_DEFAULT = 50
+LIMIT_MAX = 1000
+POSITION_MAX = 2**53 - 1
+POSITION_CHARACTERS_MAX = 16_384
+
+IdQuery = Annotated[str | None, Query(min_length=1, max_length=512)]
+PositionQuery = Annotated[str | None, Query(min_length=1, max_length=POSITION_CHARACTERS_MAX)]
+
+
+def ledger_routes(services: Services) -> APIRouter:
+    """GET /inventory/v1/ledger."""
+    router = APIRouter(route_class=StrictRoute, tags=["ledger"])
+
+    @router.get(
+        "/inventory/v1/ledger",
+        summary="Ledger entries in order",
+        description="`after` is a sequence, or the next_cursor of the page before; `cursor` is another name for it. A page "
+        "that is not the last may be empty: each call looks at 10,000 entries at most.",
+        **documented(EntryListAnswer, 200, "validation_failed"),
+    )
+    async def entries(
+        sku: IdQuery = None,
+        token: IdQuery = None,
+        after: PositionQuery = None,
+        cursor: PositionQuery = None,
+        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
+    ) -> Response:
+        if after is not None and cursor is not None:
+            raise invalid("cursor", "give either after or cursor")
+        named_sku, named_token = _normalized("sku", sku), _normalized("token", token)
+        partitions = _partitions(services, named_sku, named_token)
+        position = _decode_position(cursor if after is None else after, partitions)
+        found: list[Entry] = []
+        is_end = True
+        for keys in partitions:
+            page = await read_page(
+                services.store.client,
+                keys,
+                after=position[keys.index],
+                limit=limit - len(found),
+                is_wanted=_filter(named_sku, named_token),
+            )
+            found += page.entries
+            position[keys.index] = page.last
+            if not page.is_end:
+                is_end = False
+                break
+        payload = {
+            "items": [entry_payload(entry) for entry in found],
+            "next_cursor": None if is_end else _encode_position(position),
+        }
+        return respond(answer(200, payload))
+
+    return router
+
+
+def _normalized(name: str, text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return normalized_id(text)
+    except ValueError as error:
+        raise invalid(name, str(error)) from None
+
+
+def _partitions(services: Services, sku: str | None, token: str | None) -> tuple[PartitionKeys, ...]:
+    """The partitions that entries like these may be in."""
+    keyspace = services.store.keyspace
+    if sku is not None:
+        return (keyspace.of_sku(Sku(sku)),)
+    if token is not None:
+        keys = keyspace.of_token(Token(token))
+        return (keys,) if keys else ()
+    return keyspace.partitions
+
+
+def _filter(sku: str | None, token: str | None) -> Callable[[Fields], bool] | None:
+    """Which raw entries are asked for; None for all."""
+    wanted = {name: text.encode() for name, text in ((b"sku", sku), (b"token", token)) if text is not None}
+    if not wanted:
+        return None
+    return lambda fields: all(fields.get(name) == text for name, text in wanted.items())
+
+
+def _decode_position(text: str | None, partitions: tuple[PartitionKeys, ...]) -> dict[int, int]:
+    """Partition -> sequence. One partition's position is its sequence; that of several is opaque."""
+    position = dict.fromkeys((keys.index for keys in partitions), 0)
+    if text is None:
+        return position
+    try:
+        if len(partitions) == 1:
+            if not (text.isascii() and text.isdigit()) or int(text) > POSITION_MAX:
+                raise ValueError
+            return {partitions[0].index: int(text)}
+        decoded = msgspec.json.decode(base64.urlsafe_b64decode(text), type=dict[int, int])
+        if decoded.keys() - position.keys() or any(not 0 <= value <= POSITION_MAX for value in decoded.values()):
+            raise ValueError
+    except (ValueError, binascii.Error, msgspec.DecodeError):
+        raise Problem(
+            "validation_failed",
+            "The position is none of ours: give a sequence, or a next_cursor as it came.",
+            {"errors": [{"field": "after", "message": "must be a position"}]},
+        ) from None
+    return position | decoded
+
+
+def _encode_position(position: dict[int, int]) -> str:
+    if len(position) == 1:
+        return str(next(iter(position.values())))
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode()

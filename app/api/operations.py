@@ -1,0 +1,45 @@
+"""What operators and machines look at: liveness, readiness, metrics, the pages of problems."""
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse
+
+from app.api.answers import answer
+from app.api.problems import KINDS, Problem, page
+from app.api.reservations import respond
+from app.api.services import Services
+from app.observability import metrics
+
+
+def operation_routes(services: Services) -> APIRouter:
+    """/livez, /readyz, /metrics, /problems/<slug>."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/livez", summary="The process runs")
+    async def livez() -> Response:
+        return respond(answer(200, {"status": "alive"}))
+
+    @router.get("/readyz", summary="The engine can be reached and the scripts are loaded", responses={503: {}})
+    async def readyz() -> Response:
+        if not services.store.pipeline.is_open:
+            raise Problem("ledger_unavailable", services.store.pipeline.refusal or "The engine cannot be reached.")
+        await services.commands.ping()
+        return respond(answer(200, {"status": "ready"}))
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    async def exposition() -> Response:
+        pipeline = services.store.pipeline
+        metrics.engine_up.set(int(pipeline.is_open))
+        metrics.engine_in_flight.set(pipeline.in_flight)
+        metrics.engine_waiting.set(pipeline.waiting)
+        metrics.clock_offset_seconds.set(services.store.clock.offset_seconds())
+        text, content_type = metrics.render()
+        return Response(text, headers={"content-type": content_type})
+
+    @router.get("/problems/{slug}", summary="What a problem means and what to do", response_class=HTMLResponse)
+    async def problem_page(slug: str) -> Response:
+        for kind in KINDS.values():
+            if kind.slug == slug:
+                return HTMLResponse(page(kind))
+        raise Problem("not_found", "There is no problem of that name.")
+
+    return router

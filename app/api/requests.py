@@ -1,0 +1,157 @@
+"""Reads requests strictly: bounded bodies, one way to write JSON, ids as the contract has them. Refuses rather than guesses."""
+
+import hashlib
+import re
+import unicodedata
+from typing import Annotated, Any, TypeVar
+from urllib.parse import unquote_to_bytes
+
+import jiter
+import msgspec
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from starlette.requests import Request
+
+from app.api.problems import Problem, invalid
+from app.domain.types import Sku, Token
+from app.store.commands import Idempotency
+
+ID_CHARACTERS_MAX = 128
+KEY_CHARACTERS_MAX = 255
+JSON_TYPE = re.compile(r'^application/json(?:\s*;\s*charset="?utf-8"?)?\s*$', re.IGNORECASE)
+QUOTED_KEY = re.compile(r'^"((?:[^"\\]|\\["\\])*)"$')
+ETAG = re.compile(r'^"(\d{1,16})"$')
+SAFE_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,63}$")
+
+
+class StrictModel(BaseModel):
+    """What every request body is: no unknown fields, no conversions."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def normalized_id(text: str) -> str:
+    """The id in NFC; raises ValueError unless it has 1-128 characters, no control character, no outer space."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    if not 1 <= len(text) <= ID_CHARACTERS_MAX:
+        raise ValueError(f"must have 1 to {ID_CHARACTERS_MAX} characters")
+    if text != text.strip():
+        raise ValueError("must not begin or end with space")
+    if not text.isprintable() and any(unicodedata.category(character) == "Cc" for character in text):
+        raise ValueError("must not contain control characters")
+    return text
+
+
+Id = Annotated[str, AfterValidator(normalized_id)]
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """The body; ends reading, with a problem, as soon as it is larger than allowed."""
+    too_large = Problem("body_too_large", f"The body is over {bytes_max} bytes.", headers=((b"connection", b"close"),))
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > bytes_max:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > bytes_max:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def parse_json(request: Request, raw: bytes, *, is_optional: bool) -> Any:
+    """The JSON value in the body; {} for an empty body where one is optional."""
+    if not raw and is_optional:
+        return {}
+    if not JSON_TYPE.match(request.headers.get("content-type", "")):
+        raise Problem("unsupported_media_type", "The body must be JSON: send Content-Type: application/json.")
+    try:
+        return jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
+    except ValueError as error:
+        # jiter's words may quote the body; what is said is ours.
+        if "number out of range" in str(error):
+            raise invalid("", "a number has too many digits") from None
+        raise Problem(
+            "malformed_request",
+            "The body is not one JSON value in UTF-8 (NaN, duplicate keys, lone surrogates and deep nesting count too).",
+        ) from None
+
+
+def validate(model: type[Model], value: Any) -> Model:
+    """The body as this model; raises a validation problem that echoes no value."""
+    try:
+        return model.__pydantic_validator__.validate_python(value)  # type: ignore[no-any-return]
+    except ValidationError as error:
+        raise validation_problem(error.errors(include_input=False, include_url=False)) from None
+
+
+def validation_problem(errors: list[Any]) -> Problem:
+    """A problem that names each field that is wrong, and what is wrong with it, but never what was sent."""
+    return Problem(
+        "validation_failed",
+        "The request is not as this call takes it; see errors.",
+        {"errors": [_field_error(error) for error in errors]},
+    )
+
+
+def _field_error(error: Any) -> dict[str, str]:
+    path = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
+    if error["type"] == "extra_forbidden":
+        name = path[-1] if path and SAFE_NAME.match(path[-1]) else "(not shown)"
+        return {"field": ".".join([*path[:-1], name]), "message": "unknown field"}
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return {"field": ".".join(path), "message": message[:1].lower() + message[1:]}
+
+
+def sku_in_path(raw: str, *, is_writing: bool) -> Sku:
+    """The SKU that a path segment encodes."""
+    return Sku(_id_in_path(raw, "sku_not_found", "sku", is_writing=is_writing))
+
+
+def token_in_path(raw: str, *, is_writing: bool) -> Token:
+    """The token that a path segment holds."""
+    return Token(_id_in_path(raw, "reservation_not_found", "token", is_writing=is_writing))
+
+
+def _id_in_path(raw: str, missing: str, name: str, *, is_writing: bool) -> str:
+    if "%" not in raw and raw.isascii() and raw.isprintable() and 1 <= len(raw) <= ID_CHARACTERS_MAX:
+        return raw
+    try:
+        return normalized_id(unquote_to_bytes(raw).decode())
+    except UnicodeDecodeError:
+        message = "must be UTF-8"
+    except ValueError as error:
+        message = str(error)
+    if is_writing:
+        raise invalid(name, message)
+    raise Problem(missing, f"The {name} in the path cannot exist: it {message}.")
+
+
+def idempotency_of(request: Request, agent_id: str, body: BaseModel) -> Idempotency | None:
+    """The request's Idempotency-Key with its scope and fingerprint, None without one."""
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    key = given[0].strip()
+    if quoted := QUOTED_KEY.match(key):
+        key = re.sub(r'\\(["\\])', r"\1", quoted[1])
+    if len(given) > 1 or not 1 <= len(key) <= KEY_CHARACTERS_MAX or not (key.isascii() and key.isprintable()):
+        raise invalid("Idempotency-Key", f"must come once and have 1 to {KEY_CHARACTERS_MAX} visible ASCII characters")
+    canonical = msgspec.json.encode(body.model_dump(mode="json"), order="deterministic")
+    fingerprint = hashlib.blake2b(canonical, digest_size=16).hexdigest()
+    return Idempotency(scope=("", agent_id, request.method, request.scope["path"], key), fingerprint=fingerprint)
+
+
+def expected_sequence_of(request: Request) -> str:
+    """What If-Match asks for: a sequence, `*` for any that exists, empty without the header."""
+    given = request.headers.get("if-match", "").strip()
+    if given in ("", "*"):
+        return given
+    match = ETAG.match(given)
+    # An ETag that was never given out, or a weak one, matches nothing.
+    return match[1].lstrip("0") or "never" if match else "never"

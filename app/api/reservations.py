@@ -1,0 +1,227 @@
+"""Reservations: reserve, read, commit, release, extend, payment, cancel."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from app.api.answers import Answer, reserve_answer, verb_answer
+from app.api.documentation import documented
+from app.api.problems import invalid
+from app.api.requests import idempotency_of, token_in_path
+from app.api.routing import HotRoute, StrictRoute
+from app.api.schemas import (
+    CancelBody,
+    CommitBody,
+    ExtendBody,
+    LineBody,
+    PaymentBody,
+    ReleaseBody,
+    ReservationAnswer,
+    ReserveBody,
+)
+from app.api.services import Services
+from app.domain.outcomes import Done, Held
+from app.domain.types import Line, Sku
+from app.observability import metrics
+from app.store.clock import MICROSECONDS
+
+RESERVATIONS = "/inventory/v1/reservations"
+NO_EXTEND = ExtendBody.model_construct()
+ENDED = (
+    "reservation_committed",
+    "reservation_released",
+    "reservation_cancelled",
+    "reservation_voided",
+    "reservation_fulfilled",
+)
+VERB_PROBLEMS = (
+    "malformed_request", "reservation_not_found", "body_too_large", "unsupported_media_type", "validation_failed",
+    "idempotency_conflict", "agent_quota_exceeded", *ENDED,
+)  # fmt: skip
+
+
+def hot_reservation_routes(services: Services) -> APIRouter:
+    """The calls that agents make in the heat of a sale."""
+    router = APIRouter(route_class=HotRoute, tags=["reservations"])
+
+    @router.post(
+        RESERVATIONS,
+        status_code=201,
+        summary="Hold units of one or many SKUs, all or nothing",
+        **documented(
+            ReservationAnswer, 201, "malformed_request", "sku_not_found", "out_of_stock", "body_too_large",
+            "unsupported_media_type", "validation_failed", "idempotency_conflict", "quantity_above_limit",
+        ),
+    )  # fmt: skip
+    async def reserve(request: Request, body: ReserveBody) -> Answer:
+        lines = _merged(body.lines) if body.lines else [Line(Sku(body.sku), body.quantity)]
+        _check_partition(services, lines)
+        outcome = await services.commands.reserve(
+            lines,
+            agent_id=body.agent_id,
+            channel=body.channel,
+            ttl_us=_ttl_us(services, body),
+            allow_backorder=body.allow_backorder,
+            details=_details(body),
+            idempotency=idempotency_of(request, body.agent_id, body),
+        )
+        if isinstance(outcome, Held) and not outcome.is_replayed:
+            metrics.held_units_total.inc(sum(line.quantity for line in lines))
+        return reserve_answer(outcome)
+
+    @router.post(
+        f"{RESERVATIONS}/{{token}}/commit",
+        summary="Sell what a reservation holds, whole or in part",
+        **documented(
+            ReservationAnswer, 200, *VERB_PROBLEMS, "reservation_expired", "shortfall", "quantity_exceeds_reservation"
+        ),
+    )
+    async def commit(request: Request, token: str, body: CommitBody = CommitBody()) -> Answer:  # noqa: B008 - frozen
+        outcome = await services.commands.commit(
+            token_in_path(token, is_writing=True),
+            order_id=body.order_id or "",
+            lines=_merged(body.lines),
+            idempotency=idempotency_of(request, "", body),
+        )
+        if isinstance(outcome, Done) and not outcome.is_replayed:
+            metrics.committed_units_total.inc(sum(line.quantity for line in outcome.reservation.lines))
+        return verb_answer(outcome, verb="commit")
+
+    @router.post(
+        f"{RESERVATIONS}/{{token}}/release",
+        summary="Give back what a reservation holds",
+        **documented(ReservationAnswer, 200, *VERB_PROBLEMS),
+    )
+    async def release(request: Request, token: str, body: ReleaseBody = ReleaseBody()) -> Answer:  # noqa: B008 - frozen
+        outcome = await services.commands.release(
+            token_in_path(token, is_writing=True), idempotency=idempotency_of(request, "", body)
+        )
+        return verb_answer(outcome, verb="release")
+
+    @router.post(
+        f"{RESERVATIONS}/{{token}}/extend",
+        summary="Move the deadline later",
+        **documented(ReservationAnswer, 200, *VERB_PROBLEMS, "reservation_expired", "lifetime_exceeded"),
+    )
+    async def extend(request: Request, token: str, body: ExtendBody = NO_EXTEND) -> Answer:
+        is_from_now = "ttl_seconds" in body.model_fields_set
+        if is_from_now:
+            _check_ttl(services, body.ttl_seconds)
+        outcome = await services.commands.extend(
+            token_in_path(token, is_writing=True),
+            counted_from="now" if is_from_now else "deadline",
+            amount_us=_microseconds(body.ttl_seconds if is_from_now else body.additional_seconds),
+            idempotency=idempotency_of(request, "", body),
+        )
+        return verb_answer(outcome, verb="extend")
+
+    return router
+
+
+def reservation_routes(services: Services) -> APIRouter:
+    """The other calls on reservations."""
+    router = APIRouter(route_class=StrictRoute, tags=["reservations"])
+
+    @router.get(
+        f"{RESERVATIONS}/{{token}}",
+        summary="Read a reservation, also one that has ended",
+        **documented(ReservationAnswer, 200, "reservation_not_found"),
+    )
+    async def read(token: str) -> Response:
+        outcome = await services.commands.read(token_in_path(token, is_writing=False))
+        return respond(verb_answer(outcome, verb="read"))
+
+    @router.delete(
+        f"{RESERVATIONS}/{{token}}",
+        summary="Give back what a reservation holds",
+        **documented(ReservationAnswer, 200, *VERB_PROBLEMS),
+    )
+    async def delete(token: str, request: Request) -> Response:
+        outcome = await services.commands.release(
+            token_in_path(token, is_writing=True), idempotency=idempotency_of(request, "", ReleaseBody())
+        )
+        return respond(verb_answer(outcome, verb="release"))
+
+    @router.post(
+        f"{RESERVATIONS}/{{token}}/payment",
+        summary="Note that a payment runs",
+        **documented(ReservationAnswer, 200, *VERB_PROBLEMS, "reservation_expired", "lifetime_exceeded"),
+    )
+    async def payment(token: str, request: Request, body: PaymentBody = PaymentBody()) -> Response:  # noqa: B008 - frozen
+        seconds = body.ttl_seconds or services.settings.payment_ttl_seconds_default
+        outcome = await services.commands.payment(
+            token_in_path(token, is_writing=True),
+            ttl_us=_microseconds(seconds),
+            idempotency=idempotency_of(request, "", body),
+        )
+        return respond(verb_answer(outcome, verb="payment"))
+
+    @router.post(
+        f"{RESERVATIONS}/{{token}}/cancel",
+        summary="Take a sale back, whole or in part",
+        **documented(
+            ReservationAnswer, 200, *VERB_PROBLEMS, "reservation_not_committed", "quantity_exceeds_reservation"
+        ),
+    )
+    async def cancel(token: str, request: Request, body: CancelBody = CancelBody()) -> Response:  # noqa: B008 - frozen
+        outcome = await services.commands.cancel(
+            token_in_path(token, is_writing=True),
+            lines=_merged(body.lines),
+            idempotency=idempotency_of(request, "", body),
+        )
+        return respond(verb_answer(outcome, verb="cancel"))
+
+    return router
+
+
+def respond(answered: Answer) -> Response:
+    """An answer as FastAPI sends it."""
+    response = Response(answered.body, status_code=answered.status)
+    response.raw_headers.extend(answered.headers)
+    return response
+
+
+def _merged(bodies: Iterable[LineBody]) -> list[Line]:
+    """Lines with one SKU summed, in order of first appearance."""
+    quantities: dict[str, int] = {}
+    for line in bodies:
+        quantities[line.sku] = quantities.get(line.sku, 0) + line.quantity
+    return [Line(Sku(sku), quantity) for sku, quantity in quantities.items()]
+
+
+def _check_partition(services: Services, lines: list[Line]) -> None:
+    of_sku = services.store.keyspace.of_sku
+    first = of_sku(lines[0].sku)
+    if any(of_sku(line.sku) is not first for line in lines[1:]):
+        raise invalid("lines", "must be SKUs of one partition: hold the others in a reservation of their own")
+
+
+def _ttl_us(services: Services, body: ReserveBody) -> int:
+    if "ttl_seconds" not in body.model_fields_set:
+        return _microseconds(services.settings.ttl_seconds_default)
+    _check_ttl(services, body.ttl_seconds)
+    return _microseconds(body.ttl_seconds)
+
+
+def _check_ttl(services: Services, seconds: float) -> None:
+    settings = services.settings
+    if not settings.ttl_seconds_min <= seconds <= settings.ttl_seconds_max:
+        bounds = f"{settings.ttl_seconds_min:g} to {settings.ttl_seconds_max:g}"
+        raise invalid("ttl_seconds", f"must be {bounds} seconds")
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * MICROSECONDS)
+
+
+def _details(body: ReserveBody) -> dict[str, Any]:
+    """What the caller said that no script reads."""
+    details: dict[str, Any] = {}
+    if body.reference is not None:
+        details["reference"] = body.reference
+    if body.metadata:
+        details["metadata"] = body.metadata
+    if body.rationale:
+        details["rationale"] = body.rationale
+    return details

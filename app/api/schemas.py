@@ -1,0 +1,309 @@
+"""The bodies that requests carry and answers have, as /openapi.json shows them. The contract's words, its bounds."""
+
+from datetime import date
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
+
+from app.api.requests import Id, StrictModel
+
+QUANTITY_MAX = 1_000_000
+UNITS_MAX = 10**12
+LINES_MAX = 100
+SKUS_MAX = 100
+SUBSTITUTES_MAX = 20
+METADATA_PAIRS_MAX = 20
+METADATA_CHARACTERS_MAX = 500
+
+Quantity = Annotated[int, Field(ge=1, le=QUANTITY_MAX)]
+Units = Annotated[int, Field(ge=0, le=UNITS_MAX)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, StringConstraints(max_length=METADATA_CHARACTERS_MAX)]
+
+
+class LineBody(StrictModel):
+    """Units of one SKU."""
+
+    sku: Id
+    quantity: Quantity
+
+
+Lines = Annotated[list[LineBody], Field(min_length=1, max_length=LINES_MAX)]
+NO_LINES: list[LineBody] = []
+
+
+class ReserveBody(StrictModel):
+    """Either sku (and quantity) or lines."""
+
+    sku: Id = ""
+    quantity: Quantity = 1
+    lines: Lines = NO_LINES
+    agent_id: Id
+    ttl_seconds: Seconds = 0.0
+    channel: Id = "direct"
+    reference: Reference | None = None
+    allow_backorder: bool = False
+    rationale: Annotated[str, StringConstraints(max_length=500)] = ""
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=METADATA_PAIRS_MAX)] = {}
+
+    @model_validator(mode="after")
+    def _one_way_to_name_units(self) -> Self:
+        given = self.model_fields_set
+        if ("sku" in given) == ("lines" in given):
+            raise ValueError("give either sku or lines")
+        if "lines" in given and "quantity" in given:
+            raise ValueError("quantity goes with sku; lines have their own")
+        return self
+
+
+class CommitBody(StrictModel):
+    """What to sell, and for which order; without lines, everything held."""
+
+    order_id: Id | None = None
+    lines: Lines = NO_LINES
+    expected_sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] = 0
+
+
+class ReleaseBody(StrictModel):
+    """Nothing to say."""
+
+
+class ExtendBody(StrictModel):
+    """Exactly one of the two: ttl_seconds counts from now, additional_seconds from the deadline."""
+
+    ttl_seconds: Seconds = 0.0
+    additional_seconds: Annotated[float, Field(ge=1, le=1800, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("give exactly one of ttl_seconds and additional_seconds")
+        return self
+
+
+class PaymentBody(StrictModel):
+    """How long the payment may take."""
+
+    ttl_seconds: Annotated[float, Field(ge=1, le=1800, allow_inf_nan=False)] = 0.0
+
+
+class CancelBody(StrictModel):
+    """What to take back; without lines, the whole sale."""
+
+    lines: Lines = NO_LINES
+
+
+class AvailabilityBody(StrictModel):
+    """The SKUs asked about."""
+
+    skus: Annotated[list[Id], Field(min_length=1, max_length=SKUS_MAX)]
+
+
+class AdjustmentBody(StrictModel):
+    """Exactly one of delta and on_hand_quantity."""
+
+    location_id: Id = "main"
+    delta: Annotated[int, Field(ge=-UNITS_MAX, le=UNITS_MAX)] = 0
+    on_hand_quantity: Units = 0
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    reference: Reference | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if len(self.model_fields_set & {"delta", "on_hand_quantity"}) != 1:
+            raise ValueError("give exactly one of delta and on_hand_quantity")
+        return self
+
+
+def _iso_date(value: str) -> str:
+    return date.fromisoformat(value).isoformat()
+
+
+RestockDate = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_iso_date)]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, multiple_of=0.01)]
+
+
+class PolicyBody(StrictModel):
+    """How a SKU may be sold. Quantities in units."""
+
+    safety_stock: Units = 0
+    safety_stock_percent: Percent = 0.0
+    backorder_limit: Units = 0
+    low_stock_threshold: Units = 5
+    max_quantity_per_reservation: Quantity | None = None
+    lead_time_days: Annotated[int, Field(ge=0, le=3650)] | None = None
+    next_restock_date: RestockDate | None = None
+    incoming_quantity: Units = 0
+    substitutes: Annotated[list[Id], Field(max_length=SUBSTITUTES_MAX)] = []
+    variant_group: Id | None = None
+    reconciliation_hold_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.0
+
+
+class AdviceAnswer(BaseModel):
+    """What to do next; the other members go with their action."""
+
+    action: Literal["proceed", "slow_down", "retry_after", "backorder", "preorder", "substitute", "give_up"]
+    retry_after_ms: int | None = None
+    next_release_at: str | None = None
+    next_restock_date: str | None = None
+    alternatives: list[str] | None = None
+
+
+class RemainingAnswer(BaseModel):
+    """What is left of a SKU after the command."""
+
+    sku: str
+    available_quantity: int
+    pressure: Literal["out", "low", "abundant", "normal"]
+    advice: AdviceAnswer
+
+
+class LineAnswer(BaseModel):
+    """Units of one SKU, `backordered` of them promised beyond stock."""
+
+    sku: str
+    quantity: int
+    backordered: int
+
+
+class ReservationAnswer(BaseModel):
+    """A reservation. `sku` and `quantity` only where it has a single line; `final_at` while pending_reconciliation."""
+
+    token: str
+    status: str
+    agent_id: str
+    channel: str
+    reference: str | None
+    order_id: str | None
+    lines: list[LineAnswer]
+    sku: str | None = None
+    quantity: int | None = None
+    created_at: str
+    expires_at: str
+    ttl_seconds: float
+    final_at: str | None = None
+    sequence: int
+    review_due_at: str | None
+    availability: list[RemainingAnswer]
+    metadata: dict[str, str]
+
+
+class LocationAnswer(BaseModel):
+    """A location's part of the stock."""
+
+    location_id: str
+    kind: Literal["shared", "dedicated"]
+    on_hand_quantity: int
+    available_quantity: int
+    reserved_quantity: int
+
+
+class AvailabilityAnswer(BaseModel):
+    """A SKU's quantities: the unified schema, version 1.0."""
+
+    schema_version: Literal["1.0"]
+    sku: str
+    on_hand_quantity: int
+    available_quantity: int
+    reserved_quantity: int
+    committed_quantity: int
+    backordered_quantity: int
+    shortfall_quantity: int
+    incoming_quantity: int
+    safety_stock: int
+    pressure: Literal["out", "low", "abundant", "normal"]
+    advice: AdviceAnswer
+    is_backorderable: bool
+    backorder_limit: int
+    lead_time_days: int | None
+    next_restock_date: str | None
+    next_release_at: str | None
+    locations: list[LocationAnswer]
+    sequence: int
+    as_of: str
+    source: Literal["ledger"]
+
+
+class SkuAnswer(AvailabilityAnswer):
+    """A SKU's quantities with its policy beside them."""
+
+    safety_stock_percent: float
+    low_stock_threshold: int
+    max_quantity_per_reservation: int | None
+    substitutes: list[str]
+    variant_group: str | None
+    reconciliation_hold_seconds: float
+
+
+class AvailabilityListAnswer(BaseModel):
+    """The SKUs that exist, in the order asked; the others in `missing`."""
+
+    items: list[AvailabilityAnswer]
+    missing: list[str]
+
+
+class EntryAnswer(BaseModel):
+    """A ledger entry: a change, and the SKU's quantities after it."""
+
+    sequence: int
+    partition: int
+    command_id: str
+    at: str
+    type: str
+    sku: str
+    location_id: str | None
+    quantity: int
+    on_hand_quantity: int
+    reserved_quantity: int
+    committed_quantity: int
+    backordered_quantity: int
+    available_quantity: int
+    token: str | None
+    agent_id: str | None
+    channel: str | None
+    source: str | None
+    delivery_id: str | None
+    occurred_at: str | None
+    clock: dict[str, int] | None
+    reason: str | None
+    data: dict[str, Any]
+
+
+class EntryListAnswer(BaseModel):
+    """A page of the ledger, oldest first."""
+
+    items: list[EntryAnswer]
+    next_cursor: str | None
+
+
+class FieldError(BaseModel):
+    """A field, and what is wrong with it."""
+
+    field: str
+    message: str
+
+
+class ShortLineAnswer(BaseModel):
+    """A line that could not be held."""
+
+    sku: str
+    requested_quantity: int
+    available_quantity: int
+    pressure: Literal["out", "low", "abundant", "normal"]
+    advice: AdviceAnswer
+
+
+class ProblemAnswer(BaseModel):
+    """A problem (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    retryable: bool
+    errors: list[FieldError] | None = None
+    lines: list[ShortLineAnswer] | None = None

@@ -1,0 +1,80 @@
+"""The `lastunit` command: serve, demo."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import app
+from app.domain.errors import LastunitError
+from app.settings import load_settings
+
+cli = typer.Typer(
+    name="lastunit",
+    help="Lastunit: the reservation service that sells the last unit exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Runs the command line; a known fault is one sentence on stderr and exit status 1."""
+    try:
+        cli()
+    except LastunitError as error:
+        typer.echo(f"lastunit: {error}", err=True)
+        sys.exit(1)
+
+
+def _show_version(is_wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+    if is_wanted:
+        typer.echo(f"lastunit {app.__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def root(
+    version: Annotated[  # noqa: ARG001 - handled by its callback
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of every command are also LASTUNIT_<NAME> in the environment and keys of lastunit.toml."""
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where the embedded engine keeps its data. [default: data]")] = None,
+    redis_url: Annotated[str | None, typer.Option(help="Use this engine instead of an embedded one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Gateway processes. [default: 1]")] = None,
+    config: Annotated[Path | None, typer.Option(help="lastunit.toml. [default: the data directory's]")] = None,
+    sample_stock: Annotated[
+        bool | None, typer.Option("--sample-stock", help="Start an empty ledger with a sample catalogue.")
+    ] = None,
+) -> None:
+    """Serve the API; with an embedded engine unless --redis-url names one. Ends cleanly on SIGTERM."""
+    from app.workflows.serving import serve as run  # noqa: PLC0415 - a quick --help
+
+    overrides = {
+        "host": host,
+        "port": port,
+        "data_dir": data_dir,
+        "redis_url": redis_url,
+        "workers": workers,
+        "sample_stock": sample_stock,
+    }
+    run(load_settings(overrides, config=config))
+
+
+@cli.command()
+def demo(
+    agents: Annotated[int, typer.Option(min=1, max=10_000, help="How many agents want a unit.")] = 1000,
+    units: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many units there are.")] = 100,
+) -> None:
+    """Run a flash sale over real HTTP in the terminal, and prove from the ledger that nothing was sold twice."""
+    from app.demo import run_demo  # noqa: PLC0415 - a quick --help
+
+    raise typer.Exit(0 if run_demo(agents=agents, units=units) else 1)

@@ -1,0 +1,124 @@
+"""create_app(settings): the only wiring."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+import app
+from app.api.documentation import PROBLEM_SCHEMA
+from app.api.front import Front
+from app.api.ledger import ledger_routes
+from app.api.operations import operation_routes
+from app.api.problems import Problem, of_engine_error
+from app.api.requests import validation_problem
+from app.api.reservations import hot_reservation_routes, reservation_routes
+from app.api.routing import HotTable
+from app.api.services import Services
+from app.api.stock import hot_stock_routes, stock_routes
+from app.domain.errors import EngineError, StartupError
+from app.observability import metrics
+from app.observability.logging import configure_logging
+from app.settings import Settings, load_settings
+from app.store.store import make_store
+from app.workflows.sweeper import sweep
+
+
+def create_app(settings: Settings) -> Front:
+    """The gateway as an ASGI application. `settings.redis_url` names an engine that is there already."""
+    services = Services(settings)
+    fastapi = FastAPI(
+        title="Lastunit",
+        version=app.__version__,
+        summary="Sells the last unit exactly once.",
+        lifespan=lambda _: _lifespan(services),
+        redirect_slashes=False,
+        exception_handlers={
+            Problem: _answer_problem,
+            EngineError: _answer_problem,
+            RequestValidationError: _answer_invalid,
+            HTTPException: _answer_http,
+        },
+    )
+    hot_routers = (hot_reservation_routes(services), hot_stock_routes(services))
+    other_routers = (
+        reservation_routes(services),
+        stock_routes(services),
+        ledger_routes(services),
+        operation_routes(services),
+    )
+    for router in (*hot_routers, *other_routers):
+        fastapi.include_router(router)
+    fastapi.openapi = lambda: _openapi(fastapi)  # type: ignore[method-assign] # FastAPI's own way to extend the document
+    return Front(
+        fastapi,
+        HotTable(route for router in hot_routers for route in router.routes),
+        body_bytes_max=settings.body_bytes_max,
+        log_requests=settings.log_requests,
+    )
+
+
+def worker() -> Front:
+    """The gateway of a worker process, its settings from the environment."""
+    settings = load_settings()
+    configure_logging(settings.log_level)
+    return create_app(settings)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(services: Services) -> AsyncIterator[None]:
+    """Opens the store inside the loop that uses it, and sweeps while it is open."""
+    settings = services.settings
+    if settings.redis_url is None:
+        raise StartupError(
+            "The gateway needs the URL of an engine: set redis_url (LASTUNIT_REDIS_URL), or run lastunit serve."
+        )
+    async with make_store(settings, settings.redis_url) as store, contextlib.AsyncExitStack() as stack:
+        services.opened_store = store
+        if settings.sweep_enabled:
+            sweeper = asyncio.create_task(sweep(store, interval_seconds_max=settings.sweep_interval_seconds_max))
+            stack.callback(sweeper.cancel)
+        yield
+        services.opened_store = None
+
+
+async def _answer_problem(request: Request, error: Exception) -> Response:
+    problem = error if isinstance(error, Problem) else of_engine_error(error)  # type: ignore[arg-type] # see the table above
+    metrics.refusals_total.labels(problem.code).inc()
+    response = Response(problem.body(request.scope["request_id"]), status_code=problem.kind.status)
+    response.raw_headers.extend(problem.all_headers())
+    return response
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return await _answer_problem(request, validation_problem(list(error.errors())))
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    """The router's own refusals: no such path, or not with this method."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:  # noqa: PLR2004 - method not allowed
+        allow = [(b"allow", value.encode()) for name, value in (error.headers or {}).items() if name.lower() == "allow"]
+        problem = Problem("method_not_allowed", "This path does not take that method.", headers=allow)
+    else:
+        problem = Problem("not_found", "There is nothing at this path.")
+    return await _answer_problem(request, problem)
+
+
+def _openapi(fastapi: FastAPI) -> dict[str, Any]:
+    if not fastapi.openapi_schema:
+        document = get_openapi(
+            title=fastapi.title, version=fastapi.version, summary=fastapi.summary, routes=fastapi.routes
+        )
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for name, schema in PROBLEM_SCHEMA.items():
+            schemas |= schema.pop("$defs", {})
+            schemas[name] = schema
+        fastapi.openapi_schema = document
+    return fastapi.openapi_schema

@@ -1,0 +1,1 @@
+"""Logs and metrics: imported by every room but domain, imports none of ours."""

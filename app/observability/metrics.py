@@ -1,0 +1,63 @@
+"""What Prometheus reads: base units, `_total`, and no label that grows with SKUs, agents or tokens.
+
+With several workers each process writes to the directory `PROMETHEUS_MULTIPROC_DIR` names, and any of them answers for all.
+"""
+
+import os
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+MULTIPROCESS_ENV = "PROMETHEUS_MULTIPROC_DIR"
+SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+requests_seconds = Histogram(
+    "lastunit_request_seconds",
+    "Time from a request's head to its answer's end.",
+    ["route", "method", "status"],
+    buckets=SECONDS_BUCKETS,
+)
+refusals_total = Counter("lastunit_refusals_total", "Answers that are problems, by code.", ["code"])
+held_units_total = Counter("lastunit_held_units_total", "Units held by reservations made here.")
+committed_units_total = Counter("lastunit_committed_units_total", "Units sold by commits made here.")
+swept_lines_total = Counter("lastunit_swept_lines_total", "Lines of due reservations that the sweeper settled.")
+engine_in_flight = Gauge(
+    "lastunit_engine_in_flight", "Calls sent to the engine and not answered.", multiprocess_mode="livesum"
+)
+engine_waiting = Gauge("lastunit_engine_waiting", "Calls that wait to be sent.", multiprocess_mode="livesum")
+engine_up = Gauge(
+    "lastunit_engine_up", "1 when connected to an engine that passed its checks.", multiprocess_mode="livemin"
+)
+clock_offset_seconds = Gauge(
+    "lastunit_clock_offset_seconds",
+    "Engine time minus this machine's wall clock; alarm when it is not near 0.",
+    multiprocess_mode="livemostrecent",
+)
+
+_children: dict[tuple[str, str, int], Histogram] = {}
+
+
+def observe_request(route: str, method: str, status: int, seconds: float) -> None:
+    """Counts one answered request. `route` is the path as declared, never as asked."""
+    key = (route, method, status)
+    child = _children.get(key)
+    if child is None:
+        child = _children[key] = requests_seconds.labels(route, method, str(status))
+    child.observe(seconds)
+
+
+def render() -> tuple[bytes, str]:
+    """The exposition text and its content type."""
+    registry = REGISTRY
+    if MULTIPROCESS_ENV in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+    return generate_latest(registry), CONTENT_TYPE_LATEST

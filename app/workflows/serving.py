@@ -1,0 +1,147 @@
+"""Serves: the engine first, then the address, then the gateway in as many processes as asked; ends in the reverse order."""
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+import httpx
+import structlog
+import uvicorn
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from uvicorn.supervisors import Multiprocess
+
+from app.domain.errors import EngineError, StartupError
+from app.observability.logging import configure_logging
+from app.observability.metrics import MULTIPROCESS_ENV
+from app.settings import ENV_PREFIX, Settings
+from app.store.engine import open_engine
+from app.store.store import make_store
+from app.workflows.sample_stock import load_sample_stock
+
+GATEWAY = "app.main:worker"
+BACKLOG = 4096
+GRACEFUL_SECONDS_MAX = 10
+KEEP_ALIVE_SECONDS = 75
+ANSWER_SECONDS_MAX = 60
+ANSWER_LOOK_SECONDS = 0.05
+
+log = structlog.get_logger()
+
+
+def serve(settings: Settings) -> None:
+    """Runs the service until SIGTERM or SIGINT; raises StartupError where it must not start."""
+    configure_logging(settings.log_level)
+    _check_host(settings.host)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    with _listen(settings) as listener, open_engine(settings) as engine, tempfile.TemporaryDirectory() as scratch:
+        host, port = listener.getsockname()[:2]
+        bound = settings.model_copy(update={"redis_url": engine.url, "port": port})
+        asyncio.run(_prepare(bound))
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        threading.Thread(target=_announce, args=(address, engine.description), daemon=True).start()
+        with _environment(bound, scratch):
+            _run(bound, listener)
+
+
+def _check_host(host: str) -> None:
+    with contextlib.suppress(ValueError):
+        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+            return
+    raise StartupError(
+        f"Without API keys the service listens on loopback only, not on {host}: set api_keys_file "
+        "(LASTUNIT_API_KEYS_FILE), or use --host 127.0.0.1."
+    )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StartupError(
+            f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}): end what uses the port, or choose another "
+            "with --port."
+        ) from None
+    return listener
+
+
+async def _prepare(settings: Settings) -> None:
+    """Opens the partitions once before any worker does, so that a refusal is one sentence; loads the sample stock."""
+    assert settings.redis_url is not None
+    try:
+        async with make_store(settings, settings.redis_url) as store:
+            if settings.sample_stock:
+                await load_sample_stock(store)
+    except EngineError as error:
+        raise StartupError(f"The engine does not work: {error}.") from None
+
+
+def _run(settings: Settings, listener: socket.socket) -> None:
+    config = uvicorn.Config(
+        GATEWAY,
+        factory=True,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        workers=settings.workers,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS_MAX,
+    )
+    server = uvicorn.Server(config)
+    if settings.workers > 1:
+        Multiprocess(config, target=server.run, sockets=[listener]).run()
+    else:
+        server.run(sockets=[listener])
+        if not server.started:
+            raise StartupError("The gateway did not start; the log says why.")
+
+
+def _announce(address: str, engine: str) -> None:
+    """Prints the one line that says the service answers, once it does."""
+    for attempt in Retrying(
+        stop=stop_after_delay(ANSWER_SECONDS_MAX),
+        wait=wait_fixed(ANSWER_LOOK_SECONDS),
+        retry=retry_if_exception_type(httpx.HTTPError),
+        reraise=True,
+    ):
+        with attempt:
+            httpx.get(f"{address}/readyz", trust_env=False).raise_for_status()
+    print(f"Lastunit answers on {address} ({engine})", flush=True)  # noqa: T201 - the line that CONTRACT promises
+
+
+@contextlib.contextmanager
+def _environment(settings: Settings, scratch: str) -> Iterator[None]:
+    """Hands the settings on to the gateway's processes; several of them share a directory for their metrics."""
+    before = dict(os.environ)
+    for name, value in settings.model_dump(mode="json", exclude_none=True).items():
+        os.environ[f"{ENV_PREFIX}{name.upper()}"] = str(value)
+    if settings.workers > 1:
+        os.environ[MULTIPROCESS_ENV] = scratch
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's shape
+    """Ends the process in order. uvicorn takes the signals while it serves, finishes, and raises them again."""
+    sys.exit(0)
