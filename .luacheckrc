@@ -27,7 +27,7 @@ local function add_definitions(path, names)
 end
 
 local function add_included(path, names, seen)
-  for include in matches(path, '\n%-%- @include (%S+)') do
+  for include in matches(path, '\n *%-%- @include (%S+)') do
     local fragment = 'lua/includes/' .. include .. '.lua'
     if not seen[fragment] then
       seen[fragment] = true

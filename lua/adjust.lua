@@ -22,11 +22,13 @@
 --   locations safety_stock_units safety_stock_basis_points backorder_limit low_stock_threshold
 --   max_quantity_per_reservation reconciliation_hold_us lead_time_days next_restock_date incoming substitutes
 --   variant_group
--- RETURNS too_late idempotency_conflict replayed sequence_mismatch too_many_locations stock_below_zero above_limit adjusted
+-- RETURNS too_late idempotency_conflict replayed sequence_mismatch too_many_locations stock_below_zero
+--   above_limit adjusted
 -- COST O(locations of the SKU), and at most 200 lines of due reservations
 
 -- @include integer
 -- @include settle_due
+-- @include append_stock_entry
 -- @include sku_reply
 -- @include safety_stock
 
@@ -48,7 +50,7 @@ local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
 if command.now_us > not_after_us then
   return empty_sku_reply('too_late', command)
 end
-settle_due(command, { sku })
+settle_due(command, { { sku = sku } })
 redis.call('ZCARD', holds_key)
 local seen = fingerprint ~= '' and redis.call('GET', seen_key)
 if seen then

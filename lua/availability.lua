@@ -27,7 +27,7 @@ local not_after_us, sku = integer(ARGV[1], 'not_after_us'), ARGV[2]
 
 -- load
 local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
-local is_clear = settle_due(command, { sku })
+local is_clear = settle_due(command, { { sku = sku } })
 
 -- decide
 if redis.call('EXISTS', sku_key) == 0 then

@@ -13,7 +13,8 @@
 -- ARGV[6] order_id text 0..512
 -- ARGV[7..] sku,quantity text,integer the lines to sell, each SKU once; none means all
 -- REPLY status now_us state agent channel order_id details created_us expires_us sequence lines availability
--- RETURNS too_late not_found too_many_keys idempotency_conflict replayed unchanged ended quantity_exceeds shortfall committed
+-- RETURNS too_late not_found too_many_keys idempotency_conflict replayed unchanged ended quantity_exceeds
+--   shortfall committed
 -- COST O(lines), and at most 200 lines of due reservations
 --
 -- A SKU with a reconciliation window keeps the units reserved until it is over (state pending_reconciliation). No
@@ -62,6 +63,7 @@ end
 
 -- write
 local status, kind = 'committed', 'reservation.committed'
+local first_expires = record.first_expires or record.expires
 if hold_us > 0 then
   status, kind = 'pending_reconciliation', 'reservation.reconciling'
   record.expires = decimal(command.now_us + hold_us)
@@ -96,7 +98,7 @@ if #unsold > 0 then
   redis.call('HSET', record.key, 'remaining_lines', record.remaining_lines)
 end
 if hold_us > 0 then
-  redis.call('HSET', record.key, 'expires_us', record.expires)
+  redis.call('HSET', record.key, 'expires_us', record.expires, 'first_expires_us', first_expires)
 end
 if order_id ~= '' then
   record.order_id = order_id

@@ -22,6 +22,7 @@
 
 -- @include integer
 -- @include settle_due
+-- @include append_stock_entry
 -- @include sku_reply
 -- @include safety_stock
 
@@ -60,7 +61,7 @@ local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
 if command.now_us > not_after_us then
   return empty_sku_reply('too_late', command)
 end
-settle_due(command, { sku })
+settle_due(command, { { sku = sku } })
 redis.call('ZCARD', holds_key)
 redis.call('HLEN', locations_key)
 local balances = load_balances(sku_key)

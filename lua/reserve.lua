@@ -20,11 +20,12 @@
 -- COST O(lines), and at most 200 lines of due reservations
 --
 -- `lines` of a refusal is what it is about: a SKU, or for out_of_stock a row of includes/shortage_row.lua a short SKU.
+-- What is rarely needed is included where it is needed: making its functions would cost time on every call.
 
 -- @include integer
--- @include settle_due
--- @include reservation_reply
--- @include shortage_row
+-- @include begin_command
+-- @include append_entry
+-- @include store_balances
 
 -- parse
 local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -44,75 +45,74 @@ end
 
 -- load
 local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
-local function refusal(status, about, short_lines)
-  return { status, command.now, '', '', '', '', about, availability_rows(command.prefix, short_lines or {}) }
-end
 if command.now_us > not_after_us then
-  return refusal('too_late', '')
+  return { 'too_late', command.now, '', '', '', '', '', '' }
 end
-local is_clear = settle_due(command, skus_of(lines))
-local first = load_reservation(command, reservation_key, token)
-if first then
-  if fingerprint == '' or redis.call('HGET', reservation_key, 'fingerprint') ~= fingerprint then
-    return refusal('idempotency_conflict', '')
-  end
-  local first_sequence = redis.call('HGET', reservation_key, 'sequence')
-  return {
-    'replayed', command.now, first.status, first.created, first.first_expires or first.expires, first_sequence,
-    first.lines, availability_rows(command.prefix, parse_lines(first.lines)),
-  }
+local is_clear = true
+if is_anything_due(command) then
+  -- @include settle_due
+  is_clear = settle_due(command, lines)
+end
+if redis.call('HGET', reservation_key, 'status') then
+  -- @include replayed_reserve
+  return replayed_reserve(command, reservation_key, token, fingerprint)
 end
 
 -- decide
-local short, short_rows = {}, {}
+local short_rows, rows = {}, {}
 for _, line in ipairs(lines) do
   local balances = load_balances(line.sku_key)
   if not balances then
-    return refusal('sku_not_found', line.sku)
+    return { 'sku_not_found', command.now, '', '', '', '', line.sku, '' }
   end
   redis.call('ZCARD', line.holds_key)
-  if balances.quantity_max and line.quantity > tonumber(balances.quantity_max) then
-    return refusal('quantity_above_limit', line.sku .. '\t' .. balances.quantity_max)
+  local quantity_max = balances.quantity_max
+  if quantity_max and line.quantity > tonumber(quantity_max) then
+    return { 'quantity_above_limit', command.now, '', '', '', '', line.sku .. '\t' .. quantity_max, '' }
   end
   line.balances = balances
-  local missing = line.quantity - math.max(0, available_of(balances))
-  if missing > 0 then
+  local available = math.max(0, available_of(balances))
+  if line.quantity > available then
+    local missing = line.quantity - available
     local backorder_left = math.max(0, balances.backorder_limit - balances.backordered)
     if allow_backorder and missing <= backorder_left then
       line.backordered = missing
     else
-      short[#short + 1] = line
-      short_rows[#short] = shortage_row(command, line, backorder_left)
+      -- @include shortage_row
+      short_rows[#short_rows + 1] = shortage_row(command, line, backorder_left)
+      rows[#rows + 1] = remaining_row(line)
     end
   end
 end
-if #short > 0 then
-  return refusal(is_clear and 'out_of_stock' or 'reclaiming', table.concat(short_rows, '\n'), short)
+if #short_rows > 0 then
+  local status, about = is_clear and 'out_of_stock' or 'reclaiming', table.concat(short_rows, '\n')
+  return { status, command.now, '', '', '', '', about, table.concat(rows, '\n') }
 end
 
 -- write
 local expires = decimal(command.now_us + ttl_us)
-local record = { token = token, agent = agent, channel = channel, expires = expires }
+local record, stored_lines = { token = token, agent = agent, channel = channel, expires = expires }, {}
 begin_entries(command)
-for _, line in ipairs(lines) do
-  local balances = line.balances
+for i, line in ipairs(lines) do
+  local balances, quantity = line.balances, decimal(line.quantity)
   balances.reserved = decimal(balances.reserved + line.quantity)
   if line.backordered > 0 then
     balances.backordered = decimal(balances.backordered + line.backordered)
   end
-  append_reservation_entry(command, 'reservation.held', record, line, decimal(line.quantity), '', details)
+  append_reservation_entry(command, 'reservation.held', record, line, quantity, '', details)
   store_balances(line)
+  redis.call('ZADD', line.holds_key, expires, token)
+  stored_lines[i] = line.sku .. '\t' .. quantity .. '\t' .. decimal(line.backordered)
+  rows[i] = remaining_row(line)
 end
-store_deadline(command, record, lines)
-local sequence, stored_lines = decimal(command.sequence), format_lines(lines)
+redis.call('ZADD', deadlines_key, expires, token)
+local record_lines, sequence = table.concat(stored_lines, '\n'), lines[#lines].balances.sequence
 redis.call(
-  'HSET', reservation_key, 'status', 'held', 'agent', agent, 'channel', channel, 'lines', stored_lines,
+  'HSET', reservation_key, 'status', 'held', 'agent', agent, 'channel', channel, 'lines', record_lines,
   'created_us', command.now, 'expires_us', expires, 'sequence', sequence
 )
 if details ~= '' then
   redis.call('HSET', reservation_key, 'details', details, 'fingerprint', fingerprint)
 end
 end_command(command)
-return {
-  'held', command.now, 'held', command.now, expires, sequence, stored_lines, availability_rows(command.prefix, lines),
-}
+return { 'held', command.now, 'held', command.now, expires, sequence, record_lines, table.concat(rows, '\n') }

@@ -130,6 +130,17 @@ class Replay:
             state.expires_at_us[key] = at_us + SEEN_RETENTION_MS * 1000
         return state
 
+    def sequence_of(self, key: str) -> int:
+        """The last entry about a key; of a key that no entry is about, the last of all."""
+        keys = self._keys
+        for sku, stock in self.stocks.items():
+            if key in (keys.sku(sku), keys.locations(sku), keys.holds(sku)):
+                return stock.sequence
+        for token, record in self.records.items():
+            if key == keys.reservation(token):
+                return record.last_sequence or record.sequence
+        return self.sequence
+
     def _apply_stock(self, entry: Entry) -> None:
         stock = self.stocks.setdefault(entry.sku, Stock())
         match entry.type:

@@ -38,9 +38,9 @@ async def read_entries(
         except RedisError as error:
             raise EngineUnavailable(f"the ledger cannot be read ({type(error).__name__})") from None
         if page:
-            after = _sequence_of(page[-1][0])
+            after = sequence_of(page[-1][0])
             wanted = ((entry_id, fields) for entry_id, fields in page if is_wanted is None or is_wanted(fields))
-            yield after, [decode_entry(keys.index, _sequence_of(entry_id), fields) for entry_id, fields in wanted]
+            yield after, [decode_entry(keys.index, sequence_of(entry_id), fields) for entry_id, fields in wanted]
         if len(page) < PAGE_SIZE:
             return
 
@@ -105,7 +105,8 @@ def decode_entry(partition: int, sequence: int, fields: Fields) -> Entry:
     )
 
 
-def _sequence_of(entry_id: bytes) -> int:
+def sequence_of(entry_id: bytes) -> int:
+    """The sequence that a stream ID is."""
     return int(entry_id.partition(b"-")[0])
 
 

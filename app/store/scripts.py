@@ -1,6 +1,7 @@
 """Loads the Lua scripts: one operation a file, its fragments put in place, its header read as the call's contract.
 
-A script says `-- @include name` where a fragment of `includes/` goes; each is put in once, depth first. Its header says what
+A script says `-- @include name` where a fragment of `includes/` goes; each is put in once, depth first. An indented one stands in
+a block and is known in that block only: what the common case does not need is made where it is needed. Its header says what
 KEYS and ARGV it takes, what it REPLYs and which statuses it RETURNS; `app.store.calls` is checked against that at load.
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import app
 
-INCLUDE = re.compile(r"^-- @include (\S+)$")
+INCLUDE = re.compile(r"^(?P<indent> *)-- @include (?P<name>\S+)$")
 ITEM = re.compile(r"^-- (?P<kind>KEYS|ARGV|REPLY|RETURNS|COST)(?:\[(?P<number>\d+)(?P<open>\.\.)?\])? (?P<text>\S.*)$")
 CONTINUED = re.compile(r"^--   +(?P<text>\S.*)$")
 SHEBANG = re.compile(r"^#!lua( flags=allow-oom)?$")
@@ -57,24 +58,24 @@ def load_scripts(replaced_includes: Mapping[str, str] | None = None) -> dict[str
 
 def assemble(name: str, text: str, includes: Mapping[str, str]) -> str:
     """The script with every fragment in place, depth first, each once. A cycle or a missing file names its line."""
-    placed: set[str] = set()
 
-    def expand(where: str, body: str, path: tuple[str, ...]) -> Iterator[str]:
+    def expand(where: str, body: str, path: tuple[str, ...], placed: set[str]) -> Iterator[str]:
         for number, line in enumerate(body.splitlines(), start=1):
             match = INCLUDE.match(line)
             if not match:
                 yield line
                 continue
-            wanted = match[1]
+            wanted = match["name"]
             if wanted in path:
                 raise ScriptError(f"{where}:{number}: includes itself: {' -> '.join((*path, wanted))}")
             if wanted not in includes:
                 raise ScriptError(f"{where}:{number}: there is no fragment includes/{wanted}.lua")
             if wanted not in placed:
-                placed.add(wanted)
-                yield from expand(f"includes/{wanted}.lua", includes[wanted], (*path, wanted))
+                known_here = set(placed) if match["indent"] else placed
+                known_here.add(wanted)
+                yield from expand(f"includes/{wanted}.lua", includes[wanted], (*path, wanted), known_here)
 
-    return "\n".join(expand(f"{name}.lua", text, ())) + "\n"
+    return "\n".join(expand(f"{name}.lua", text, (), set())) + "\n"
 
 
 def _parse(name: str, text: str, includes: Mapping[str, str]) -> Script:

@@ -16,9 +16,11 @@ from redis.exceptions import RedisError
 from app.domain.entries import Entry
 from app.domain.errors import EngineCorrupt, EngineUnavailable, StartupError
 from app.store.keys import PartitionKeys
-from app.store.ledger import encode_entry
+from app.store.ledger import encode_entry, sequence_of
 
 BATCH_SIZE_MAX = 1000
+
+Value = dict[str, str] | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,10 @@ class State:
     zsets: dict[str, dict[str, str]] = field(default_factory=dict)
     strings: dict[str, str] = field(default_factory=dict)
     expires_at_us: dict[str, int] = field(default_factory=dict)
+
+    def values(self) -> dict[str, Value]:
+        """All of it, whatever its type."""
+        return {**self.hashes, **self.zsets, **self.strings}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +55,22 @@ class Meta:
 
     @property
     def now_us(self) -> int:
-        """Engine time when the partition was last written to."""
+        """Engine time when it was last stored."""
         return self.wall_us + self.offset_us
 
 
-async def read_meta(client: Redis, keys: PartitionKeys) -> Meta | None:
-    """The partition's meta hash; None where it was never opened. Raises EngineUnavailable."""
+async def read_meta(client: Redis, keys: PartitionKeys) -> tuple[Meta, int]:
+    """The partition's meta hash and the last sequence of its ledger, at one moment. Raises EngineError."""
     with _translated():
-        fields = _decode_pairs(await client.hgetall(keys.meta))
-    if not fields:
-        return None
-    return msgspec.convert(fields, Meta, strict=False)
+        async with client.pipeline(transaction=True) as pipeline:
+            pipeline.hgetall(keys.meta)
+            pipeline.xrevrange(keys.ledger, count=1)
+            fields, last = await pipeline.execute()
+    try:
+        meta = msgspec.convert(_decode_pairs(fields), Meta, strict=False)
+    except msgspec.ValidationError as error:
+        raise EngineCorrupt(f"{keys.meta} is not what a partition has: {error}") from None
+    return meta, sequence_of(last[0][0]) if last else 0
 
 
 async def read_state(client: Redis, keys: PartitionKeys) -> State:
@@ -69,7 +80,7 @@ async def read_state(client: Redis, keys: PartitionKeys) -> State:
     """
     state = State()
     with _translated():
-        meta = await read_meta(client, keys)
+        meta, _ = await read_meta(client, keys)
         async for found in _scan(client, keys):
             types = await _gather(client, found, lambda pipeline, key: pipeline.type(key))
             ttls_ms = await _gather(client, found, lambda pipeline, key: pipeline.pttl(key))
@@ -86,7 +97,7 @@ async def read_state(client: Redis, keys: PartitionKeys) -> State:
                         continue  # its time came while we looked
                     case _:
                         raise EngineCorrupt(f"{key} is a {kind.decode()}, which nothing of ours is")
-                if ttl_ms >= 0 and meta:
+                if ttl_ms >= 0:
                     state.expires_at_us[key] = meta.now_us + ttl_ms * 1000
     return state
 
@@ -105,13 +116,13 @@ async def write_entries(client: Redis, keys: PartitionKeys, entries: Sequence[En
 
 
 async def write_state(client: Redis, keys: PartitionKeys, state: State, meta: Meta) -> None:
-    """Writes every key, and meta last: a partition that was not written whole cannot be opened."""
+    """Writes every key that is not past its time, and meta last: a partition written in part cannot be opened."""
+    ttls_ms = [(key, (at_us - meta.now_us) // 1000) for key, at_us in state.expires_at_us.items()]
     with _translated():
         await _gather(client, list(state.hashes.items()), lambda pipeline, row: pipeline.hset(row[0], mapping=row[1]))
         await _gather(client, list(state.zsets.items()), lambda pipeline, row: pipeline.zadd(*row))
         await _gather(client, list(state.strings.items()), lambda pipeline, row: pipeline.set(*row))
-        ttls_ms = [(key, max(1, (at_us - meta.now_us) // 1000)) for key, at_us in state.expires_at_us.items()]
-        await _gather(client, ttls_ms, lambda pipeline, row: pipeline.pexpire(*row))
+        await _gather(client, ttls_ms, lambda pipeline, row: pipeline.pexpire(*row))  # not above 0: deletes
         await client.hset(keys.meta, mapping={name: getattr(meta, name) for name in Meta.__slots__})
 
 

@@ -5,17 +5,18 @@
 -- is stored. All entries of a command carry its id: the sequence of its first entry. Each of the two shapes always
 -- has the same fields in the same order, which lets the stream store their names once a node.
 local function begin_entries(command)
-  command.id = decimal(command.sequence + 1)
+  command.id = nil
 end
 
-local function next_sequence(command)
+local function next_sequence(command, balances)
   command.sequence = command.sequence + 1
-  return decimal(command.sequence)
+  balances.sequence = decimal(command.sequence)
+  command.id = command.id or balances.sequence
 end
 
 local function append_reservation_entry(command, kind, record, line, quantity, reason, data)
   local balances = line.balances
-  balances.sequence = next_sequence(command)
+  next_sequence(command, balances)
   redis.call(
     'XADD', command.ledger_key, balances.sequence .. '-0',
     'type', kind, 'at_us', command.now, 'command', command.id, 'sku', line.sku, 'quantity', quantity,
@@ -23,16 +24,5 @@ local function append_reservation_entry(command, kind, record, line, quantity, r
     'backordered', balances.backordered, 'available', shown_available(balances),
     'token', record.token, 'agent', record.agent, 'channel', record.channel, 'expires_us', record.expires,
     'reason', reason, 'data', data
-  )
-end
-
-local function append_stock_entry(command, kind, sku, balances, quantity, location, source, reason, data)
-  balances.sequence = next_sequence(command)
-  redis.call(
-    'XADD', command.ledger_key, balances.sequence .. '-0',
-    'type', kind, 'at_us', command.now, 'command', command.id, 'sku', sku, 'quantity', quantity,
-    'on_hand', balances.on_hand, 'reserved', balances.reserved, 'committed', balances.committed,
-    'backordered', balances.backordered, 'available', shown_available(balances),
-    'safety_stock', balances.safety_stock, 'location', location, 'source', source, 'reason', reason, 'data', data
   )
 end

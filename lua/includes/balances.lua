@@ -28,5 +28,12 @@ local function shortfall_of(balances)
 end
 
 local function shown_available(balances)
-  return decimal(math.max(0, available_of(balances)))
+  local available = available_of(balances)
+  return available > 0 and decimal(available) or '0'
+end
+
+-- What is left of a line's SKU: sku TAB available TAB low_stock_threshold.
+local function remaining_row(line)
+  local balances = line.balances
+  return line.sku .. '\t' .. shown_available(balances) .. '\t' .. balances.low_stock_threshold
 end

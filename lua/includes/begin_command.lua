@@ -38,11 +38,17 @@ local function begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
     prefix = meta_key:sub(1, -5), -- 'lastunit:{T}:meta' without 'meta'
     meta_key = meta_key, ledger_key = ledger_key, deadlines_key = deadlines_key,
     sequence = tonumber(meta[1]), retention_ms = meta[4],
-    wall_us = wall_us, now_us = wall_us + offset_us, now = decimal(wall_us + offset_us),
+    now_us = wall_us + offset_us, now = decimal(wall_us + offset_us), offset_us = offset_us,
   }
+end
+
+-- Is any deadline of the partition past? Answers the common case with one look, and proves the type of the index.
+local function is_anything_due(command)
+  return redis.call('ZCOUNT', command.deadlines_key, '-inf', command.now) > 0
 end
 
 -- Stores what the command moved.
 local function end_command(command)
-  redis.call('HSET', command.meta_key, 'sequence', decimal(command.sequence), 'wall_us', decimal(command.wall_us))
+  local wall = command.offset_us == 0 and command.now or decimal(command.now_us - command.offset_us)
+  redis.call('HSET', command.meta_key, 'sequence', decimal(command.sequence), 'wall_us', wall)
 end

@@ -1,4 +1,5 @@
 -- @include append_entry
+-- @include store_balances
 -- @include reservation
 
 -- Loads the balances of a reservation's lines before anything is written, and proves what must be true of them.
@@ -30,14 +31,6 @@ local function sell(line, quantity)
   local balances = line.balances
   balances.reserved = decimal(balances.reserved - quantity)
   balances.committed = decimal(balances.committed + quantity)
-end
-
-local function store_balances(line)
-  local balances = line.balances
-  redis.call(
-    'HSET', line.sku_key, 'reserved', balances.reserved, 'committed', balances.committed,
-    'backordered', balances.backordered, 'sequence', balances.sequence
-  )
 end
 
 -- Puts a reservation's deadline into the two indexes, or takes it out.

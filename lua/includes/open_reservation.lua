@@ -12,7 +12,7 @@ local function open_reservation(command, reservation_key, token, not_after_us, h
   if not record then
     return nil, empty_reply('not_found', command)
   end
-  settle_due(command, skus_of(parse_lines(record.remaining_lines)))
+  settle_due(command, parse_lines(record.remaining_lines))
   if record.is_due then
     record = load_reservation(command, reservation_key, token)
     if record.is_due then -- the bound was met before its turn came

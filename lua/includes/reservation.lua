@@ -30,11 +30,3 @@ local function load_reservation(command, reservation_key, token)
   record.is_due = record.is_live and tonumber(record.expires) <= command.now_us
   return record
 end
-
-local function skus_of(lines)
-  local skus = {}
-  for i, line in ipairs(lines) do
-    skus[i] = line.sku
-  end
-  return skus
-end

@@ -1,12 +1,12 @@
 -- @include balances
 -- @include reservation
 
--- What is left of each line's SKU, one a row: sku TAB available TAB low_stock_threshold.
+-- What is left of the SKU of each line, a row each.
 local function availability_rows(prefix, lines)
   local rows = {}
   for i, line in ipairs(lines) do
-    local balances = line.balances or load_balances(prefix .. 'sku:' .. line.sku)
-    rows[i] = line.sku .. '\t' .. shown_available(balances) .. '\t' .. balances.low_stock_threshold
+    line.balances = line.balances or load_balances(prefix .. 'sku:' .. line.sku)
+    rows[i] = remaining_row(line)
   end
   return table.concat(rows, '\n')
 end

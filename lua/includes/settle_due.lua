@@ -47,18 +47,19 @@ local function settle_index(command, key, lines_max)
   return settled_lines, false
 end
 
--- Settles what is due on these SKUs, then a little of what is due elsewhere. Returns false when the bound was met
--- before the SKUs were clear. One look at the partition's deadlines answers the common case, that nothing is due.
+-- Settles what is due on the SKUs of these lines, then a little of what is due elsewhere. Returns false when the
+-- bound was met before the SKUs were clear. One look at the partition's deadlines answers the common case, that
+-- nothing is due.
 local SETTLED_LINES_MAX = 200
 local SETTLED_ELSEWHERE_LINES_MAX = 4
 
-local function settle_due(command, skus)
-  if redis.call('ZCOUNT', command.deadlines_key, '-inf', command.now) == 0 then
+local function settle_due(command, lines)
+  if not is_anything_due(command) then
     return true
   end
   local lines_left = SETTLED_LINES_MAX
-  for _, sku in ipairs(skus) do
-    local settled_lines, is_clear = settle_index(command, command.prefix .. 'holds:' .. sku, lines_left)
+  for _, line in ipairs(lines) do
+    local settled_lines, is_clear = settle_index(command, command.prefix .. 'holds:' .. line.sku, lines_left)
     if not is_clear then
       return false
     end

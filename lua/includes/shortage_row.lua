@@ -1,7 +1,7 @@
 -- @include next_release
 
--- What a refusal tells of a line that is short, and what would help: sku TAB requested TAB backorder left TAB next release in us
--- (0 for none) TAB next restock date TAB substitutes as JSON, the last two empty where none are known.
+-- What a refusal tells of a line that is short, and what would help: sku TAB requested TAB backorder left TAB next
+-- release in us (0 for none) TAB next restock date TAB substitutes as JSON, the last two empty where none are known.
 local function shortage_row(command, line, backorder_left)
   local policy = redis.call('HMGET', line.sku_key, 'next_restock_date', 'substitutes')
   return table.concat({
