@@ -36,7 +36,8 @@ def _show_version(is_wanted: bool) -> None:  # noqa: FBT001 - typer's callback
 
 @cli.callback()
 def root(
-    version: Annotated[  # noqa: ARG001 - handled by its callback
+    *,
+    version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
@@ -45,9 +46,12 @@ def root(
 
 @cli.command()
 def serve(
+    *,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where the embedded engine keeps its data. [default: data]")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where the embedded engine keeps its data. [default: data]")
+    ] = None,
     redis_url: Annotated[str | None, typer.Option(help="Use this engine instead of an embedded one.")] = None,
     workers: Annotated[int | None, typer.Option(help="Gateway processes. [default: 1]")] = None,
     config: Annotated[Path | None, typer.Option(help="lastunit.toml. [default: the data directory's]")] = None,
@@ -71,10 +75,12 @@ def serve(
 
 @cli.command()
 def demo(
+    *,
     agents: Annotated[int, typer.Option(min=1, max=10_000, help="How many agents want a unit.")] = 1000,
     units: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many units there are.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="What the agents' moods follow from.")] = 1,
 ) -> None:
     """Run a flash sale over real HTTP in the terminal, and prove from the ledger that nothing was sold twice."""
     from app.demo import run_demo  # noqa: PLC0415 - a quick --help
 
-    raise typer.Exit(0 if run_demo(agents=agents, units=units) else 1)
+    raise typer.Exit(0 if run_demo(agents=agents, units=units, seed=seed) else 1)

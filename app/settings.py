@@ -78,14 +78,14 @@ def load_settings(overrides: Mapping[str, object] | None = None, *, config: Path
     `overrides` are options given on the command line (None means not given). Without `config`, the file is
     `LASTUNIT_CONFIG`, else `lastunit.toml` in the data directory when it exists.
     """
-    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in (overrides or {}).items() if value is not None}
     path = _config_path(given, config)
     file_values = _read_toml(path) if path else {}
     for name in file_values:
         if name not in Settings.model_fields:
             raise StartupError(f"{path}: unknown key '{name}': remove it or correct its name.")
     try:
-        return Settings(**given, file_values=file_values)  # type: ignore[arg-type]
+        return Settings(**given, file_values=file_values)  # type: ignore[call-arg] # customise_sources takes it out
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
         key = ".".join(str(part) for part in problem["loc"])

@@ -1,1 +1,1 @@
-"""HTTP: what the outside sees. The only importer of fastapi. Routes turn requests into commands and outcomes into answers."""
+"""HTTP, as the outside sees it: routes turn requests into commands and outcomes into answers."""

@@ -1,4 +1,4 @@
-"""The first to see a request: gives it an id, routes on the path as sent, serves hot routes, measures, and lets no fault out.
+"""The first to see a request: names it, routes it on the path as sent, measures it, and lets no fault out.
 
 Routing on the raw path keeps `%2F` inside a SKU apart from `/` between segments.
 """

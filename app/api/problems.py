@@ -33,7 +33,7 @@ class Kind:
 
 
 @dataclass(slots=True)
-class Problem(Exception):  # noqa: N818 - an answer, not an error of ours
+class Problem(Exception):
     """Raised to answer a request with a problem; `members` are added to the problem's own."""
 
     code: str
@@ -101,8 +101,8 @@ def page(kind: Kind) -> str:
     retry = "The same call may work later." if kind.retryable else "The same call will not work later."
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{kind.code}</title><style>body{{font:1rem/1.5 system-ui;max-width:40rem;margin:3rem auto;padding:0 1rem}}"
-        f"</style><h1>{html.escape(kind.title)}</h1><p><code>{kind.code}</code>, HTTP {kind.status}. {retry}"
+        f"<title>{kind.code}</title><style>body{{font:1rem/1.5 system-ui;max-width:40rem;margin:3rem auto}}</style>"
+        f"<h1>{html.escape(kind.title)}</h1><p><code>{kind.code}</code>, HTTP {kind.status}. {retry}"
         f"<p>{html.escape(kind.mend)}</html>"
     )
 

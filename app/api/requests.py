@@ -1,4 +1,4 @@
-"""Reads requests strictly: bounded bodies, one way to write JSON, ids as the contract has them. Refuses rather than guesses."""
+"""Reads requests strictly: bounded bodies, one way to write JSON, ids as the contract has them."""
 
 import hashlib
 import re
@@ -78,7 +78,7 @@ def parse_json(request: Request, raw: bytes, *, is_optional: bool) -> Any:
             raise invalid("", "a number has too many digits") from None
         raise Problem(
             "malformed_request",
-            "The body is not one JSON value in UTF-8 (NaN, duplicate keys, lone surrogates and deep nesting count too).",
+            "The body is not one JSON value in UTF-8, or has NaN, duplicate keys, lone surrogates or deep nesting.",
         ) from None
 
 

@@ -1,8 +1,8 @@
 """Two kinds of routes besides FastAPI's own, and the table that finds the hot ones.
 
-`StrictRoute` is a FastAPI route whose body has passed `app.api.requests` first. `HotRoute` is one that FastAPI describes but
-does not run: one parse, one script, one write. It is declared like any other, so it stands in /openapi.json, and works through
-FastAPI's router too; `HotTable` finds it before that, by its exact path.
+`StrictRoute` is a FastAPI route whose body has passed `app.api.requests` first. `HotRoute` is one that FastAPI
+describes but does not run: one parse, one script, one write. It is declared like any other, so it stands in
+/openapi.json, and works through FastAPI's router too; `HotTable` finds it before that, by its exact path.
 """
 
 import inspect
@@ -55,8 +55,8 @@ class StrictRoute(APIRoute):
 class HotRoute(APIRoute):
     """A route that answers without FastAPI's machinery.
 
-    Its endpoint takes `request`, what its path names, and at most one model, `body`; it returns an Answer or raises a Problem.
-    A body is optional where the endpoint gives it a default.
+    Its endpoint takes `request`, what its path names, and at most one model, `body`; it returns an Answer or raises a
+    Problem. A body is optional where the endpoint gives it a default.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Awaitable[Answer]], **options: Any) -> None:
@@ -72,7 +72,7 @@ class HotRoute(APIRoute):
     @property
     def hot_key(self) -> HotKey:
         """Method, path before the parameter, path after it."""
-        (method,) = self.methods
+        (method,) = self.methods or {""}
         head, _, rest = self.path.partition("/{")
         return method, head, rest.partition("}")[2].removeprefix("/")
 

@@ -32,6 +32,8 @@ class LineBody(StrictModel):
 
 Lines = Annotated[list[LineBody], Field(min_length=1, max_length=LINES_MAX)]
 NO_LINES: list[LineBody] = []
+NO_METADATA: dict[str, str] = {}
+NO_IDS: list[str] = []
 
 
 class ReserveBody(StrictModel):
@@ -46,7 +48,7 @@ class ReserveBody(StrictModel):
     reference: Reference | None = None
     allow_backorder: bool = False
     rationale: Annotated[str, StringConstraints(max_length=500)] = ""
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=METADATA_PAIRS_MAX)] = {}
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=METADATA_PAIRS_MAX)] = NO_METADATA
 
     @model_validator(mode="after")
     def _one_way_to_name_units(self) -> Self:
@@ -136,7 +138,7 @@ class PolicyBody(StrictModel):
     lead_time_days: Annotated[int, Field(ge=0, le=3650)] | None = None
     next_restock_date: RestockDate | None = None
     incoming_quantity: Units = 0
-    substitutes: Annotated[list[Id], Field(max_length=SUBSTITUTES_MAX)] = []
+    substitutes: Annotated[list[Id], Field(max_length=SUBSTITUTES_MAX)] = NO_IDS
     variant_group: Id | None = None
     reconciliation_hold_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.0
 

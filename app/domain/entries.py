@@ -10,9 +10,9 @@ from app.domain.types import Sku, Token
 class Entry:
     """One entry. Times in us of engine time; `quantity` is positive for reservation.*, the signed change for stock.*.
 
-    `command` is the sequence of the first entry of the command it belongs to. Of the last eight fields an entry has those of
-    its shape: token to expires_us for reservation.*, location_id to safety_stock for stock.* and sku.updated. `expires_us` is
-    the deadline after the entry; `data` what a rebuild needs besides.
+    `command` is the sequence of the first entry of the command it belongs to. Of the last eight fields an entry has
+    those of its shape: token to expires_us for reservation.*, location_id to safety_stock for stock.* and
+    sku.updated. `expires_us` is the deadline after the entry; `data` what a rebuild needs besides.
     """
 
     partition: int

@@ -41,7 +41,7 @@ class EngineUnavailable(EngineError):
 
 
 class EngineBusy(EngineError):
-    """The command was not executed: it reached the engine past its not-after time, or more was due than it may settle."""
+    """The command was not executed: it reached the engine too late, or more was due than it may settle."""
 
 
 class Backpressure(EngineError):

@@ -1,4 +1,4 @@
-"""What an agent should make of a quantity: how scarce it is, and what to do next. Pure; the words are the contract's."""
+"""What an agent should make of a quantity: how scarce it is, and what to do next."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""structlog as one JSON object a line on stderr. Tokens are shortened, newlines escaped (JSON does), secrets never passed."""
+"""Logs as one JSON object a line on stderr: newlines are escaped, tokens shortened, secrets never passed."""
 
 import logging
 import sys

@@ -48,13 +48,30 @@ async def verify(store: Store) -> Verdict:
     entries = 0
     stocks: dict[Sku, Stock] = {}
     for keys in store.keyspace.partitions:
-        replay = Replay(keys, retention_ms=RETENTION_MS_MIN)
-        difference = await _verify_partition(store.client, keys, replay)
-        entries += replay.sequence
-        stocks |= replay.stocks
-        if difference:
-            return Verdict(entries, stocks, difference)
+        verdict = await verify_partition(store.client, keys)
+        entries += verdict.entries
+        stocks |= verdict.stocks
+        if verdict.difference:
+            return Verdict(entries, stocks, verdict.difference)
     return Verdict(entries, stocks, None)
+
+
+async def verify_partition(client: Redis, keys: PartitionKeys) -> Verdict:
+    """The same for one partition."""
+    replay = Replay(keys, retention_ms=RETENTION_MS_MIN)
+    for _ in range(LOOKS_MAX):
+        try:
+            async for _, page in read_entries(client, keys, after=replay.sequence):
+                for entry in page:
+                    replay.feed(entry)
+            replay.finish()
+        except LedgerBroken as broken:
+            return Verdict(replay.sequence, replay.stocks, Difference(keys.index, broken.sequence, str(broken)))
+        live = await read_state(client, keys)
+        meta, ledger_end = await read_meta(client, keys)
+        if ledger_end == replay.sequence:
+            return Verdict(replay.sequence, replay.stocks, _compare(live, meta, replay, keys))
+    raise EngineBusy(f"the ledger moved on during each of {LOOKS_MAX} looks at the engine")
 
 
 async def rebuild(pages: AsyncIterable[Sequence[Entry]], target: Redis, keys: PartitionKeys, meta: Meta) -> Replay:
@@ -86,22 +103,6 @@ def first_difference(live: State, replayed: State, *, now_us: int) -> tuple[str,
         if (key in live.expires_at_us) != (key in replayed.expires_at_us):
             return key, "expires, but is live by the ledger" if key in live.expires_at_us else "never expires"
     return None
-
-
-async def _verify_partition(client: Redis, keys: PartitionKeys, replay: Replay) -> Difference | None:
-    for _ in range(LOOKS_MAX):
-        try:
-            async for _, page in read_entries(client, keys, after=replay.sequence):
-                for entry in page:
-                    replay.feed(entry)
-            replay.finish()
-        except LedgerBroken as broken:
-            return Difference(keys.index, broken.sequence, str(broken))
-        live = await read_state(client, keys)
-        meta, ledger_end = await read_meta(client, keys)
-        if ledger_end == replay.sequence:
-            return _compare(live, meta, replay, keys)
-    raise EngineBusy(f"the ledger moved on during each of {LOOKS_MAX} looks at the engine")
 
 
 def _compare(live: State, meta: Meta, replay: Replay, keys: PartitionKeys) -> Difference | None:

@@ -1,11 +1,11 @@
 """The typed contract of every script: the names of its arguments and of its reply, in order.
 
-Checked against the scripts' headers when they are loaded, so a call cannot drift from what a script binds. Arguments are text
-or integers; None never reaches the wire.
+Checked against the scripts' headers when they are loaded, so a call cannot drift from what a script binds. Arguments
+are text or integers; None never reaches the wire.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.store.scripts import Script, ScriptError
 
@@ -214,7 +214,7 @@ class OpenPartitionReply(NamedTuple):
     sequence: bytes
 
 
-CONTRACTS: dict[str, tuple[type, type]] = {
+CONTRACTS: dict[str, tuple[Any, Any]] = {
     "adjust": (AdjustArgs, SkuReply),
     "availability": (AvailabilityArgs, SkuReply),
     "cancel": (CancelArgs, ReservationReply),
@@ -236,8 +236,8 @@ def check_contracts(scripts: Mapping[str, Script]) -> None:
         raise ScriptError(f"{', '.join(unmatched)}: a script without a typed call, or a typed call without a script")
     for name, (args, reply) in CONTRACTS.items():
         for what, declared, typed in (
-            ("ARGV", scripts[name].args, args._fields),  # type: ignore[attr-defined]
-            ("REPLY", scripts[name].reply, reply._fields),  # type: ignore[attr-defined]
+            ("ARGV", scripts[name].args, args._fields),
+            ("REPLY", scripts[name].reply, reply._fields),
         ):
             if declared != typed:
                 raise ScriptError(

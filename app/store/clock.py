@@ -6,7 +6,7 @@ MICROSECONDS = 1_000_000
 
 
 class EngineClock:
-    """Engine time as last heard plus what has passed here since. Never ahead of the engine's by more than its own drift."""
+    """Engine time as last heard plus what has passed here since."""
 
     __slots__ = ("_heard_ns", "_now_us")
 

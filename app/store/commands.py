@@ -46,6 +46,14 @@ from app.store.scripts import Script
 
 RECLAIM_CALLS_MAX = 20
 SEEN_RETENTION_MS = 7 * 24 * 3600 * 1000
+VERB_REFUSALS: dict[bytes, VerbOutcome] = {
+    b"not_found": ReservationNotFound(),
+    b"idempotency_conflict": IdempotencyConflict(),
+    b"too_many_keys": TooManyKeys(),
+    b"quantity_exceeds": QuantityExceeds(),
+    b"shortfall": Shortfall(),
+    b"lifetime_exceeded": LifetimeExceeded(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +124,29 @@ class Commands:
             reply = calls.ReserveReply(*raw)
             self._clock.hear(int(reply.now_us))
             if reply.status != b"reclaiming":
-                return self._reserve_outcome(keys, reply, token, agent_id, channel, encoded)
+                return self._reserve_outcome(keys, args, reply)
         raise EngineBusy("too much is due on these SKUs at once")
 
     def _reserve_outcome(
-        self, keys: PartitionKeys, reply: calls.ReserveReply, token: Token, agent_id: str, channel: str, details: bytes
+        self, keys: PartitionKeys, args: calls.ReserveArgs, reply: calls.ReserveReply
     ) -> ReserveOutcome:
         match reply.status:
             case b"held" | b"replayed":
                 sequence = int(reply.sequence)
                 self._partitions.saw(keys.index, sequence)
                 reservation = Reservation(
-                    token, reply.state.decode(), agent_id, channel, "", details,
-                    int(reply.created_us), int(reply.expires_us), sequence,
-                    decode_lines(reply.lines), decode_remaining(reply.availability),
-                )  # fmt: skip
+                    token=Token(args.token),
+                    status=reply.state.decode(),
+                    agent_id=args.agent,
+                    channel=args.channel,
+                    order_id="",
+                    details=args.details,
+                    created_at_us=int(reply.created_us),
+                    expires_at_us=int(reply.expires_us),
+                    sequence=sequence,
+                    lines=decode_lines(reply.lines),
+                    remaining=decode_remaining(reply.availability),
+                )
                 return Held(reservation, is_replayed=reply.status == b"replayed")
             case b"out_of_stock":
                 return _out_of_stock(reply)
@@ -155,7 +171,7 @@ class Commands:
     ) -> VerbOutcome:
         """Sells these lines of the reservation, all of it where none is named; the rest goes back."""
         kept = {**(details or {}), "order_id": order_id} if order_id else details
-        return await self._verb("commit", token, kept, idempotency, order_id, *_pairs(lines))
+        return await self._verb("commit", token, kept, idempotency, (order_id,), _pairs(lines))
 
     async def release(
         self, token: Token, *, details: Mapping[str, object] | None = None, idempotency: Idempotency | None = None
@@ -173,7 +189,7 @@ class Commands:
         idempotency: Idempotency | None = None,
     ) -> VerbOutcome:
         """Moves the deadline to that much after now or after the deadline in force, never earlier."""
-        return await self._verb("extend", token, details, idempotency, counted_from, amount_us, self._max_lifetime_us)
+        return await self._verb("extend", token, details, idempotency, (counted_from, amount_us, self._max_lifetime_us))
 
     async def payment(
         self,
@@ -184,7 +200,7 @@ class Commands:
         idempotency: Idempotency | None = None,
     ) -> VerbOutcome:
         """Notes that a payment runs."""
-        return await self._verb("payment", token, details, idempotency, ttl_us, self._max_lifetime_us)
+        return await self._verb("payment", token, details, idempotency, (ttl_us, self._max_lifetime_us))
 
     async def cancel(
         self,
@@ -195,7 +211,7 @@ class Commands:
         idempotency: Idempotency | None = None,
     ) -> VerbOutcome:
         """Takes these lines of a sale back, all of it where none is named."""
-        return await self._verb("cancel", token, details, idempotency, *_pairs(lines))
+        return await self._verb("cancel", token, details, idempotency, (), _pairs(lines))
 
     async def read(self, token: Token) -> ReservationNotFound | Done:
         """The reservation as it stands."""
@@ -207,13 +223,14 @@ class Commands:
         assert isinstance(outcome, ReservationNotFound | Done)
         return outcome
 
-    async def _verb(
+    async def _verb(  # noqa: PLR0917 - what every verb has, in the order that its script takes it
         self,
         name: str,
         token: Token,
         details: Mapping[str, object] | None,
         idempotency: Idempotency | None,
-        *rest: calls.Argument,
+        rest: Sequence[calls.Argument] = (),
+        pairs: Sequence[calls.Argument] = (),
     ) -> VerbOutcome:
         keys = self._keyspace.of_token(token)
         if keys is None:
@@ -223,8 +240,9 @@ class Commands:
             key_hash = self._key_hash(keys, idempotency)
             fingerprint = idempotency.fingerprint
         encoded = _encode_details(details, key_hash, fingerprint)
-        args = (self._not_after_us(), token, key_hash, fingerprint, encoded, *rest)
-        return await self._reservation_call(name, keys, token, args)
+        args_type, _ = calls.CONTRACTS[name]
+        args = args_type(self._not_after_us(), token, key_hash, fingerprint, encoded, *rest)
+        return await self._reservation_call(name, keys, token, (*args, *pairs))
 
     async def _reservation_call(
         self, name: str, keys: PartitionKeys, token: Token, args: Sequence[calls.Argument]
@@ -233,18 +251,8 @@ class Commands:
         reply = calls.ReservationReply(*await self._pipeline.call(self._scripts[name], script_keys, args))
         self._clock.hear(int(reply.now_us))
         match reply.status:
-            case b"not_found":
-                return ReservationNotFound()
-            case b"idempotency_conflict":
-                return IdempotencyConflict()
-            case b"too_many_keys":
-                return TooManyKeys()
-            case b"quantity_exceeds":
-                return QuantityExceeds()
-            case b"shortfall":
-                return Shortfall()
-            case b"lifetime_exceeded":
-                return LifetimeExceeded()
+            case status if status in VERB_REFUSALS:
+                return VERB_REFUSALS[status]
             case b"ended":
                 return ReservationEnded(decode_reservation(token, reply))
             case b"committed" | b"released" | b"moved" | b"cancelled" | b"found" | b"unchanged" | b"replayed":

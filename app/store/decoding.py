@@ -1,4 +1,4 @@
-"""Between the engine's text and the domain's values. Replies are asserted as they are decoded: no quantity is negative."""
+"""Between the engine's text and the domain's values; replies are asserted as they are decoded."""
 
 import json
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Every key of the engine is built here, and nowhere else.
 
-A SKU belongs to partition `crc16(sku) % partitions`. All keys of a partition share one hash tag, so a partition is one slot of
-any Redis Cluster; the variable part comes last. DESIGN: docs/adr/0003-partitions-keys-and-tokens.md.
+A SKU belongs to partition `crc16(sku) % partitions`. All keys of a partition share one hash tag, so a partition is
+one slot of any Redis Cluster; the variable part comes last. DESIGN: docs/adr/0003-partitions-keys-and-tokens.md.
 """
 
 import base64
@@ -12,6 +12,7 @@ import secrets
 from app.domain.types import Sku, Token
 
 TOKEN_BYTES = 16
+PARTITION_DIGITS_MAX = 4
 IDEMPOTENCY_HASH_BYTES = 16
 CLUSTER_SLOTS = 16_384
 
@@ -72,7 +73,12 @@ class Keyspace:
     def of_token(self, token: Token) -> PartitionKeys | None:
         """The partition that a token names; None when no token of ours looks like this."""
         number, dash, rest = token.partition("-")
-        if not dash or len(rest) != TOKEN_CHARS or not (number.isascii() and number.isdigit()) or len(number) > 4:
+        if (
+            not dash
+            or len(rest) != TOKEN_CHARS
+            or not (number.isascii() and number.isdigit())
+            or len(number) > PARTITION_DIGITS_MAX
+        ):
             return None
         index = int(number)
         return self.partitions[index] if index < len(self.partitions) else None

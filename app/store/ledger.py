@@ -34,7 +34,7 @@ async def read_entries(
     end = "+" if until is None else str(until)
     while True:
         try:
-            page: Sequence[Any] = await client.xrange(keys.ledger, min=str(after + 1), max=end, count=PAGE_SIZE)
+            page: Sequence[Any] = await client.xrange(keys.ledger, min=str(after + 1), max=end, count=PAGE_SIZE) or []
         except RedisError as error:
             raise EngineUnavailable(f"the ledger cannot be read ({type(error).__name__})") from None
         if page:

@@ -1,4 +1,4 @@
-"""What a gateway does on every new connection before it serves: checks the engine, loads the scripts, opens the partitions."""
+"""What happens on every new connection before it serves: checks, scripts, partitions."""
 
 import secrets
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class Partitions:
-    """What this gateway knows of the partitions it opened: the secret of each, and the highest sequence it has seen there."""
+    """What this gateway knows of the partitions it opened: their secrets, the highest sequence seen in each."""
 
     def __init__(
         self, keyspace: Keyspace, scripts: Mapping[str, Script], clock: EngineClock, *, retention_ms: int
@@ -36,8 +36,7 @@ class Partitions:
 
     def saw(self, partition: int, sequence: int) -> None:
         """Takes note of a sequence that the engine answered with."""
-        if sequence > self.sequences[partition]:
-            self.sequences[partition] = sequence
+        self.sequences[partition] = max(self.sequences[partition], sequence)
 
     async def open(self, opening: Opening) -> None:
         """Prepares the engine behind a new connection; raises StartupError where it is not safe to serve from."""
@@ -69,6 +68,7 @@ class Partitions:
         )
         raw = await opening.command("EVALSHA", script.sha, 3, keys.meta, keys.ledger, keys.deadlines, *args)
         reply = OpenPartitionReply(*raw)
+        found = reply.sequence.decode()
         match reply.status:
             case b"opened":
                 self.secrets[index] = reply.secret
@@ -76,21 +76,21 @@ class Partitions:
                 self._clock.hear(int(reply.now_us))
             case b"schema_mismatch":
                 raise StartupError(
-                    f"The engine's data is of schema version {reply.sequence.decode()}, this service knows {SCHEMA_VERSION}: "
+                    f"The engine's data is of schema version {found}, this service knows {SCHEMA_VERSION}: "
                     "run the version of Lastunit that wrote it."
                 )
             case b"partitions_mismatch":
                 raise StartupError(
-                    f"The engine's data has {reply.sequence.decode()} partitions, not {len(self._keyspace.partitions)}: "
-                    f"set partitions (LASTUNIT_PARTITIONS) to {reply.sequence.decode()}."
+                    f"The engine's data has {found} partitions, not {len(self._keyspace.partitions)}: "
+                    f"set partitions (LASTUNIT_PARTITIONS) to {found}."
                 )
             case _:
                 log.error("ledger_rolled_back", sequence=int(reply.sequence), seen=self.sequences[index])
                 raise StartupError(
-                    f"The engine's ledger ends at {reply.sequence.decode()}, but this gateway has seen {self.sequences[index]}: "
+                    f"The engine's ledger ends at {found}, but this gateway has seen {self.sequences[index]}: "
                     "it was rolled back, so nothing is held until somebody restarts the service, knowing that."
                 )
 
 
 def _parse_pairs(lines: list[str]) -> dict[str, object]:
-    return dict(line.split(":", 1) for line in lines if ":" in line)
+    return {name: value for name, _, value in (line.partition(":") for line in lines) if value}

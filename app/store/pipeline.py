@@ -1,7 +1,7 @@
 """One connection a gateway over which all script calls flow: the calls of a loop tick leave in one write.
 
-The engine answers in order, so a queue of futures is all the bookkeeping there is. Connecting, TLS, AUTH and the protocol are
-redis-py's; retries are nobody's: a call whose answer was lost may have run, and its caller is told so.
+The engine answers in order, so a queue of futures is all the bookkeeping there is. Connecting, TLS, AUTH and the
+protocol are redis-py's; retries are nobody's: a call whose answer was lost may have run, and its caller is told so.
 
     waiting ──(room for it)──> in flight ──> answered
        │ 2 s, or 20,000 wait         │ 2 s, or the connection is lost
@@ -74,8 +74,8 @@ class _Call(NamedTuple):
 class Pipeline:
     """Calls scripts over one connection; made and closed inside the event loop that uses it.
 
-    `make_connection` gives an unconnected redis-py connection; `on_open` is run on every new one before any call, and may
-    refuse it by raising StartupError.
+    `make_connection` gives an unconnected redis-py connection; `on_open` is run on every new one before any call, and
+    may refuse it by raising StartupError.
     """
 
     def __init__(
@@ -131,11 +131,11 @@ class Pipeline:
 
     async def call(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Reply:
         """The script's reply. Loads the script once where the engine does not know it; raises an EngineError else."""
-        packed = hiredis.pack_command(("EVALSHA", script.sha, len(keys), *keys, *args))
+        packed = _pack("EVALSHA", script.sha, len(keys), *keys, *args)
         try:
             reply: Reply = await self._submit(packed)
         except NoScriptError:
-            await self._submit(hiredis.pack_command(("SCRIPT", "LOAD", script.source)))
+            await self._submit(_pack("SCRIPT", "LOAD", script.source))
             reply = await self._submit(packed)
         return reply
 
@@ -176,8 +176,9 @@ class Pipeline:
         ):
             with attempt:
                 connection = await self._open()
-        log.info("engine_connection_opened")
-        return connection
+                log.info("engine_connection_opened")
+                return connection
+        raise AssertionError("tries without end")
 
     async def _open(self) -> AbstractConnection:
         connection = self._make_connection()
@@ -234,7 +235,7 @@ class Pipeline:
                 answer.set_exception(_translated(failure))
 
     async def _end_overdue(self) -> None:
-        """Ends calls past their time. One in flight takes the connection with it: answers come in order, so none will."""
+        """Ends calls past their time. One in flight takes the connection with it: answers come in order."""
         while True:
             await asyncio.sleep(OVERDUE_CHECK_SECONDS)
             now = time.monotonic()
@@ -267,8 +268,13 @@ class Opening:
 
     async def command(self, *args: Argument) -> Any:
         """The reply to one command; raises RedisError."""
-        await self._connection.send_packed_command([hiredis.pack_command(args)], check_health=False)
+        await self._connection.send_packed_command([_pack(*args)], check_health=False)
         return await self._connection.read_response(timeout=math.inf)
+
+
+def _pack(*args: Argument) -> bytes:
+    packed: bytes = hiredis.pack_command(args)  # type: ignore[arg-type] # hiredis takes any of these; its stub wants one
+    return packed
 
 
 def _translated(error: ResponseError) -> Exception:

@@ -1,8 +1,9 @@
 """Loads the Lua scripts: one operation a file, its fragments put in place, its header read as the call's contract.
 
-A script says `-- @include name` where a fragment of `includes/` goes; each is put in once, depth first. An indented one stands in
-a block and is known in that block only: what the common case does not need is made where it is needed. Its header says what
-KEYS and ARGV it takes, what it REPLYs and which statuses it RETURNS; `app.store.calls` is checked against that at load.
+A script says `-- @include name` where a fragment of `includes/` goes; each is put in once, depth first. An indented
+one stands in a block and is known in that block only: what the common case does not need is made where it is needed.
+Its header says what KEYS and ARGV it takes, what it REPLYs and which statuses it RETURNS; `app.store.calls` is
+checked against that at load.
 """
 
 import hashlib
@@ -31,8 +32,8 @@ class ScriptError(Exception):
 class Script:
     """One assembled script and the contract in its header.
 
-    `keys` and `args` are the names of what always comes; `repeated_keys` and `repeated_args` what then comes any number of
-    times. `sha` is what EVALSHA calls it by.
+    `keys` and `args` are the names of what always comes; `repeated_keys` and `repeated_args` what then comes any
+    number of times. `sha` is what EVALSHA calls it by.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Script:
 
 
 def load_scripts(replaced_includes: Mapping[str, str] | None = None) -> dict[str, Script]:
-    """Every script by name. `replaced_includes` puts other text in place of a fragment: the virtual clock of the tests."""
+    """Every script by name. `replaced_includes` puts other text in place of fragments: a virtual clock, in tests."""
     root = _lua_root()
     includes = {_stem(file): file.read_text("utf-8") for file in _lua_files(root / "includes")}
     includes.update(replaced_includes or {})
@@ -129,7 +130,7 @@ def _numbered(
     names: list[str] = []
     repeated: tuple[str, ...] = ()
     for _, number, is_repeated, text in (item for item in items if item[0] == kind):
-        named, type_names = (text.split() + ["", ""])[:2]
+        named, type_names = [*text.split(), "", ""][:2]
         if number != len(names) + 1 or repeated or not set(type_names.split(",")) <= types:
             raise ScriptError(f"{name}.lua: {kind}[{number}] is out of order or its type is not one of {sorted(types)}")
         if is_repeated:

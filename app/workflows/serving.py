@@ -1,4 +1,4 @@
-"""Serves: the engine first, then the address, then the gateway in as many processes as asked; ends in the reverse order."""
+"""Serves: the engine first, then the address, then the gateway's processes; ends in the reverse order."""
 
 import asyncio
 import contextlib
@@ -72,8 +72,8 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StartupError(
-            f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}): end what uses the port, or choose another "
-            "with --port."
+            f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}): end what uses the port, "
+            "or choose another with --port."
         ) from None
     return listener
 
@@ -105,10 +105,10 @@ def _run(settings: Settings, listener: socket.socket) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACEFUL_SECONDS_MAX,
     )
-    server = uvicorn.Server(config)
     if settings.workers > 1:
-        Multiprocess(config, target=server.run, sockets=[listener]).run()
+        Multiprocess(config, sockets=[listener]).run()
     else:
+        server = uvicorn.Server(config)
         server.run(sockets=[listener])
         if not server.started:
             raise StartupError("The gateway did not start; the log says why.")

@@ -1,6 +1,7 @@
 """Settles due reservations when nothing else happens.
 
-No answer depends on it: every command settles what is due on its own SKUs. It makes the ledger say so soon, and frees memory.
+No answer depends on it: every command settles what is due on its own SKUs. It makes the ledger say so soon, and frees
+memory.
 """
 
 import asyncio
