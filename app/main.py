@@ -25,8 +25,11 @@ from app.domain.errors import EngineError, StartupError
 from app.observability import metrics
 from app.observability.logging import configure_logging
 from app.settings import Settings, load_settings
-from app.store.store import make_store
+from app.store.store import Store, make_store
 from app.workflows.sweeper import sweep
+
+
+GAUGES_SECONDS = 1
 
 
 def create_app(settings: Settings) -> Front:
@@ -80,11 +83,22 @@ async def _lifespan(services: Services) -> AsyncIterator[None]:
         )
     async with make_store(settings, settings.redis_url) as store, contextlib.AsyncExitStack() as stack:
         services.opened_store = store
+        stack.callback(asyncio.create_task(_keep_gauges(store)).cancel)
         if settings.sweep_enabled:
             sweeper = asyncio.create_task(sweep(store, interval_seconds_max=settings.sweep_interval_seconds_max))
             stack.callback(sweeper.cancel)
         yield
         services.opened_store = None
+
+
+async def _keep_gauges(store: Store) -> None:
+    """Keeps this process's gauges true, whichever process is asked for the metrics."""
+    while True:
+        metrics.engine_up.set(int(store.pipeline.is_open))
+        metrics.engine_in_flight.set(store.pipeline.in_flight)
+        metrics.engine_waiting.set(store.pipeline.waiting)
+        metrics.clock_offset_seconds.set(store.clock.offset_seconds())
+        await asyncio.sleep(GAUGES_SECONDS)
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:

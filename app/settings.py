@@ -6,10 +6,11 @@ Precedence: command line > environment (`LASTUNIT_<NAME>`) > `lastunit.toml` > t
 import os
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -56,6 +57,14 @@ class Settings(BaseSettings):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     log_requests: bool = False
 
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        order = ("ttl_seconds_min", "ttl_seconds_default", "ttl_seconds_max", "max_lifetime_seconds")
+        for smaller, larger in pairwise(order):
+            if getattr(self, smaller) > getattr(self, larger):
+                raise ValueError(f"{smaller} is larger than {larger}: change one of them")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -89,7 +98,8 @@ def load_settings(overrides: Mapping[str, object] | None = None, *, config: Path
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
         key = ".".join(str(part) for part in problem["loc"])
-        raise StartupError(f"{_origin_of(key, given, file_values, path)}: {problem['msg']}.") from None
+        message = problem["msg"].removeprefix("Value error, ")
+        raise StartupError(f"{_origin_of(key, given, file_values, path)}: {message}.") from None
 
 
 def _config_path(given: Mapping[str, object], config: Path | None) -> Path | None:
@@ -119,4 +129,4 @@ def _origin_of(key: str, given: Mapping[str, object], file_values: Mapping[str, 
         return f"environment variable {ENV_PREFIX}{key.upper()}"
     if key in file_values:
         return f"{path}: key '{key}'"
-    return f"setting '{key}'"
+    return f"setting '{key}'" if key else "settings"

@@ -27,11 +27,6 @@ def operation_routes(services: Services) -> APIRouter:
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def exposition() -> Response:
-        pipeline = services.store.pipeline
-        metrics.engine_up.set(int(pipeline.is_open))
-        metrics.engine_in_flight.set(pipeline.in_flight)
-        metrics.engine_waiting.set(pipeline.waiting)
-        metrics.clock_offset_seconds.set(services.store.clock.offset_seconds())
         text, content_type = metrics.render()
         return Response(text, headers={"content-type": content_type})
 
