@@ -28,7 +28,6 @@ from app.settings import Settings, load_settings
 from app.store.store import Store, make_store
 from app.workflows.sweeper import sweep
 
-
 GAUGES_SECONDS = 1
 
 
@@ -57,7 +56,7 @@ def create_app(settings: Settings) -> Front:
     )
     for router in (*hot_routers, *other_routers):
         fastapi.include_router(router)
-    fastapi.openapi = lambda: _openapi(fastapi)  # type: ignore[method-assign] # FastAPI's own way to extend the document
+    fastapi.openapi = lambda: _openapi(fastapi)  # type: ignore[method-assign] # FastAPI's way to extend it
     return Front(
         fastapi,
         HotTable(route for router in hot_routers for route in router.routes),
@@ -102,7 +101,8 @@ async def _keep_gauges(store: Store) -> None:
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
-    problem = error if isinstance(error, Problem) else of_engine_error(error)  # type: ignore[arg-type] # see the table above
+    assert isinstance(error, Problem | EngineError)
+    problem = error if isinstance(error, Problem) else of_engine_error(error)
     metrics.refusals_total.labels(problem.code).inc()
     response = Response(problem.body(request.scope["request_id"]), status_code=problem.kind.status)
     response.raw_headers.extend(problem.all_headers())

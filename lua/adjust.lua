@@ -36,13 +36,13 @@
 local meta_key, ledger_key, deadlines_key = KEYS[1], KEYS[2], KEYS[3]
 local sku_key, holds_key, locations_key, seen_key = KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local not_after_us, sku, location, mode = integer(ARGV[1], 'not_after_us'), ARGV[2], ARGV[3], ARGV[4]
-local is_negative = ARGV[5]:sub(1, 1) == '-'
-local amount = integer(is_negative and ARGV[5]:sub(2) or ARGV[5], 'amount')
-local expected_sequence, reason, fingerprint = ARGV[6], ARGV[7], ARGV[8]
-local seen_retention_ms, details = integer(ARGV[9], 'seen_retention_ms'), ARGV[10]
 local ON_HAND_MAX, LOCATIONS_MAX = 1000000000000, 200
-if (mode ~= 'delta' and mode ~= 'count') or amount > ON_HAND_MAX or (mode == 'count' and is_negative) then
-  return redis.error_reply('BADARG mode is delta or count, amount at most 10^12, a count not negative')
+local is_negative = ARGV[5]:sub(1, 1) == '-'
+local amount = integer(is_negative and ARGV[5]:sub(2) or ARGV[5], 'amount', 0, ON_HAND_MAX)
+local expected_sequence, reason, fingerprint = ARGV[6], ARGV[7], ARGV[8]
+local seen_retention_ms, details = integer(ARGV[9], 'seen_retention_ms', 1, 604800000), ARGV[10]
+if (mode ~= 'delta' and mode ~= 'count') or (mode == 'count' and is_negative) then
+  return redis.error_reply('BADARG mode is delta or count, a count not negative')
 end
 
 -- load

@@ -25,7 +25,8 @@ local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], K
 local not_after_us, token = integer(ARGV[1], 'not_after_us'), ARGV[2]
 local key_hash, fingerprint, details = ARGV[3], ARGV[4], ARGV[5]
 local counted_from = ARGV[6]
-local amount_us, max_lifetime_us = integer(ARGV[7], 'amount_us'), integer(ARGV[8], 'max_lifetime_us')
+local amount_us = integer(ARGV[7], 'amount_us', 1, 604800000000)
+local max_lifetime_us = integer(ARGV[8], 'max_lifetime_us', 1, 604800000000)
 if counted_from ~= 'now' and counted_from ~= 'deadline' then
   return redis.error_reply('BADARG counted_from is now or deadline')
 end

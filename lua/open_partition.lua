@@ -22,11 +22,13 @@
 
 -- parse
 local meta_key, ledger_key, deadlines_key = KEYS[1], KEYS[2], KEYS[3]
-local schema_version, partition, partitions = integer(ARGV[1], 'schema_version'), ARGV[2], ARGV[3]
-local secret, retention_ms = ARGV[4], integer(ARGV[5], 'retention_ms')
-local sequence_seen, take_clock = integer(ARGV[6], 'sequence_seen'), ARGV[7] == '1'
-if not partition:find('^%d+$') or not partitions:find('^%d+$') or #secret < 32 then
-  return redis.error_reply('BADARG partition, partitions or secret')
+local schema_version = decimal(integer(ARGV[1], 'schema_version', 1, 1000))
+local partition = decimal(integer(ARGV[2], 'partition', 0, 1023))
+local partitions = decimal(integer(ARGV[3], 'partitions', 1, 1024))
+local secret, retention_ms = ARGV[4], integer(ARGV[5], 'retention_ms', 86400000, 7776000000)
+local sequence_seen, take_clock = integer(ARGV[6], 'sequence_seen'), integer(ARGV[7], 'take_clock', 0, 1) == 1
+if #secret < 32 or #secret > 128 then
+  return redis.error_reply('BADARG secret has 32 to 128 characters')
 end
 
 -- load
@@ -35,7 +37,7 @@ local entry_count = redis.call('XLEN', ledger_key)
 redis.call('ZCARD', deadlines_key)
 
 -- decide
-if meta[1] and meta[1] ~= decimal(schema_version) then
+if meta[1] and meta[1] ~= schema_version then
   return { 'schema_mismatch', '0', '', meta[1] }
 elseif meta[1] and (meta[2] ~= partition or meta[3] ~= partitions) then
   return { 'partitions_mismatch', '0', '', meta[3] }
@@ -48,7 +50,7 @@ end
 -- write
 if not meta[1] then
   redis.call(
-    'HSET', meta_key, 'schema_version', decimal(schema_version), 'partition', partition, 'partitions', partitions,
+    'HSET', meta_key, 'schema_version', schema_version, 'partition', partition, 'partitions', partitions,
     'secret', secret, 'sequence', '0', 'wall_us', decimal(wall_clock_us(meta_key)), 'offset_us', '0'
   )
 end

@@ -23,7 +23,8 @@
 local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local not_after_us, token = integer(ARGV[1], 'not_after_us'), ARGV[2]
 local key_hash, fingerprint, details = ARGV[3], ARGV[4], ARGV[5]
-local ttl_us, max_lifetime_us = integer(ARGV[6], 'ttl_us'), integer(ARGV[7], 'max_lifetime_us')
+local ttl_us = integer(ARGV[6], 'ttl_us', 1, 604800000000)
+local max_lifetime_us = integer(ARGV[7], 'max_lifetime_us', 1, 604800000000)
 
 -- load
 local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)

@@ -30,10 +30,11 @@
 local meta_key, ledger_key, deadlines_key = KEYS[1], KEYS[2], KEYS[3]
 local sku_key, holds_key, locations_key = KEYS[4], KEYS[5], KEYS[6]
 local not_after_us, sku, expected_sequence = integer(ARGV[1], 'not_after_us'), ARGV[2], ARGV[3]
-local may_create, details = ARGV[4] == '1', ARGV[5]
-local INTEGERS = {
-  safety_stock_units = true, safety_stock_basis_points = true, backorder_limit = true, low_stock_threshold = true,
-  reconciliation_hold_us = true, incoming = true,
+local may_create, details = integer(ARGV[4], 'may_create', 0, 1) == 1, ARGV[5]
+local QUANTITY_MAX = 1000000000000
+local INTEGERS = { -- the largest value of each
+  safety_stock_units = QUANTITY_MAX, safety_stock_basis_points = 10000, backorder_limit = QUANTITY_MAX,
+  low_stock_threshold = QUANTITY_MAX, reconciliation_hold_us = 60000000, incoming = QUANTITY_MAX,
 }
 local TEXTS = {
   max_quantity_per_reservation = true, lead_time_days = true, next_restock_date = true, substitutes = true,
@@ -43,7 +44,7 @@ local changes, removals = {}, {}
 for i = 6, #ARGV, 2 do
   local field, value = ARGV[i], ARGV[i + 1]
   if INTEGERS[field] then
-    changes[field] = decimal(integer(value, field))
+    changes[field] = decimal(integer(value, field, 0, INTEGERS[field]))
   elseif TEXTS[field] and value ~= '' then
     changes[field] = value
   elseif TEXTS[field] then
@@ -53,7 +54,7 @@ for i = 6, #ARGV, 2 do
   end
 end
 if changes.max_quantity_per_reservation then
-  integer(changes.max_quantity_per_reservation, 'max_quantity_per_reservation')
+  integer(changes.max_quantity_per_reservation, 'max_quantity_per_reservation', 1, QUANTITY_MAX)
 end
 
 -- load

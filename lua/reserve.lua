@@ -30,17 +30,18 @@
 -- parse
 local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local not_after_us, token = integer(ARGV[1], 'not_after_us'), ARGV[2]
-local agent, channel, ttl_us = ARGV[3], ARGV[4], integer(ARGV[5], 'ttl_us')
-local allow_backorder, fingerprint, details = ARGV[6] == '1', ARGV[7], ARGV[8]
-local lines = {}
+local agent, channel, ttl_us = ARGV[3], ARGV[4], integer(ARGV[5], 'ttl_us', 1, 604800000000)
+local allow_backorder, fingerprint, details = integer(ARGV[6], 'allow_backorder', 0, 1) == 1, ARGV[7], ARGV[8]
+local lines, is_named, is_repeated = {}, {}, false
 for i = 9, #ARGV, 2 do
+  local sku, quantity = ARGV[i], integer(ARGV[i + 1], 'quantity', 1)
   lines[#lines + 1] = {
-    sku = ARGV[i], quantity = integer(ARGV[i + 1], 'quantity'), backordered = 0,
-    sku_key = KEYS[i - 4], holds_key = KEYS[i - 3],
+    sku = sku, quantity = quantity, backordered = 0, sku_key = KEYS[i - 4], holds_key = KEYS[i - 3],
   }
+  is_repeated, is_named[sku] = is_repeated or is_named[sku], true
 end
-if #lines == 0 or #lines > 100 or #KEYS ~= 4 + 2 * #lines then
-  return redis.error_reply('BADARG 1 to 100 lines, each with two keys')
+if #lines == 0 or #lines > 100 or #KEYS ~= 4 + 2 * #lines or is_repeated then
+  return redis.error_reply('BADARG 1 to 100 lines, each with two keys, each SKU once')
 end
 
 -- load

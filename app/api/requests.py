@@ -85,9 +85,10 @@ def parse_json(request: Request, raw: bytes, *, is_optional: bool) -> Any:
 def validate(model: type[Model], value: Any) -> Model:
     """The body as this model; raises a validation problem that echoes no value."""
     try:
-        return model.__pydantic_validator__.validate_python(value)  # type: ignore[no-any-return]
+        validated: Model = model.__pydantic_validator__.validate_python(value)
     except ValidationError as error:
         raise validation_problem(error.errors(include_input=False, include_url=False)) from None
+    return validated
 
 
 def validation_problem(errors: list[Any]) -> Problem:

@@ -27,6 +27,8 @@ from app.observability import metrics
 from app.store.clock import MICROSECONDS
 
 RESERVATIONS = "/inventory/v1/reservations"
+# What a verb without a body says; an extend without one is refused when it is validated.
+NO_COMMIT, NO_RELEASE, NO_PAYMENT, NO_CANCEL = CommitBody(), ReleaseBody(), PaymentBody(), CancelBody()
 NO_EXTEND = ExtendBody.model_construct()
 ENDED = (
     "reservation_committed",
@@ -44,7 +46,12 @@ VERB_PROBLEMS = (
 def hot_reservation_routes(services: Services) -> APIRouter:
     """The calls that agents make in the heat of a sale."""
     router = APIRouter(route_class=HotRoute, tags=["reservations"])
+    _declare_reserve(router, services)
+    _declare_hot_verbs(router, services)
+    return router
 
+
+def _declare_reserve(router: APIRouter, services: Services) -> None:
     @router.post(
         RESERVATIONS,
         status_code=201,
@@ -70,6 +77,8 @@ def hot_reservation_routes(services: Services) -> APIRouter:
             metrics.held_units_total.inc(sum(line.quantity for line in lines))
         return reserve_answer(outcome)
 
+
+def _declare_hot_verbs(router: APIRouter, services: Services) -> None:
     @router.post(
         f"{RESERVATIONS}/{{token}}/commit",
         summary="Sell what a reservation holds, whole or in part",
@@ -77,7 +86,7 @@ def hot_reservation_routes(services: Services) -> APIRouter:
             ReservationAnswer, 200, *VERB_PROBLEMS, "reservation_expired", "shortfall", "quantity_exceeds_reservation"
         ),
     )
-    async def commit(request: Request, token: str, body: CommitBody = CommitBody()) -> Answer:  # noqa: B008 - frozen
+    async def commit(request: Request, token: str, body: CommitBody = NO_COMMIT) -> Answer:
         outcome = await services.commands.commit(
             token_in_path(token, is_writing=True),
             order_id=body.order_id or "",
@@ -93,7 +102,7 @@ def hot_reservation_routes(services: Services) -> APIRouter:
         summary="Give back what a reservation holds",
         **documented(ReservationAnswer, 200, *VERB_PROBLEMS),
     )
-    async def release(request: Request, token: str, body: ReleaseBody = ReleaseBody()) -> Answer:  # noqa: B008 - frozen
+    async def release(request: Request, token: str, body: ReleaseBody = NO_RELEASE) -> Answer:
         outcome = await services.commands.release(
             token_in_path(token, is_writing=True), idempotency=idempotency_of(request, "", body)
         )
@@ -116,8 +125,6 @@ def hot_reservation_routes(services: Services) -> APIRouter:
         )
         return verb_answer(outcome, verb="extend")
 
-    return router
-
 
 def reservation_routes(services: Services) -> APIRouter:
     """The other calls on reservations."""
@@ -139,7 +146,7 @@ def reservation_routes(services: Services) -> APIRouter:
     )
     async def delete(token: str, request: Request) -> Response:
         outcome = await services.commands.release(
-            token_in_path(token, is_writing=True), idempotency=idempotency_of(request, "", ReleaseBody())
+            token_in_path(token, is_writing=True), idempotency=idempotency_of(request, "", NO_RELEASE)
         )
         return respond(verb_answer(outcome, verb="release"))
 
@@ -148,7 +155,7 @@ def reservation_routes(services: Services) -> APIRouter:
         summary="Note that a payment runs",
         **documented(ReservationAnswer, 200, *VERB_PROBLEMS, "reservation_expired", "lifetime_exceeded"),
     )
-    async def payment(token: str, request: Request, body: PaymentBody = PaymentBody()) -> Response:  # noqa: B008 - frozen
+    async def payment(token: str, request: Request, body: PaymentBody = NO_PAYMENT) -> Response:
         seconds = body.ttl_seconds or services.settings.payment_ttl_seconds_default
         outcome = await services.commands.payment(
             token_in_path(token, is_writing=True),
@@ -164,7 +171,7 @@ def reservation_routes(services: Services) -> APIRouter:
             ReservationAnswer, 200, *VERB_PROBLEMS, "reservation_not_committed", "quantity_exceeds_reservation"
         ),
     )
-    async def cancel(token: str, request: Request, body: CancelBody = CancelBody()) -> Response:  # noqa: B008 - frozen
+    async def cancel(token: str, request: Request, body: CancelBody = NO_CANCEL) -> Response:
         outcome = await services.commands.cancel(
             token_in_path(token, is_writing=True),
             lines=_merged(body.lines),

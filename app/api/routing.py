@@ -14,7 +14,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.routing import BaseRoute
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.answers import Answer
 from app.api.problems import Problem, of_engine_error
@@ -67,7 +67,14 @@ class HotRoute(APIRoute):
         self.hot_model: type[BaseModel] | None = body.annotation if body else None
         self.is_body_optional = body is not None and body.default is not inspect.Parameter.empty
         self.parameter_name = path.partition("{")[2].partition("}")[0]
-        self.app = self.answer
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Any]]:
+        """What FastAPI's router runs: the same answer, which is an ASGI application as its responses are."""
+
+        async def hot(_: Request) -> ASGIApp:
+            return self.answer
+
+        return hot
 
     @property
     def hot_key(self) -> HotKey:

@@ -108,7 +108,7 @@ class AdjustmentBody(StrictModel):
 
     location_id: Id = "main"
     delta: Annotated[int, Field(ge=-UNITS_MAX, le=UNITS_MAX)] = 0
-    on_hand_quantity: Units = 0
+    on_hand_quantity: Units = -1  # not 0: a request to count 0 is another than one to add 0
     reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
     reference: Reference | None = None
 

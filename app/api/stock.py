@@ -89,6 +89,11 @@ def stock_routes(services: Services) -> APIRouter:
         )
         return respond(sku_answer(outcome, with_policy=False))
 
+    _declare_policy(router, services)
+    return router
+
+
+def _declare_policy(router: APIRouter, services: Services) -> None:
     @router.get(
         f"{SKUS}/{{sku}}",
         summary="A SKU's availability with its policy",
@@ -123,8 +128,6 @@ def stock_routes(services: Services) -> APIRouter:
             may_create=may_create,
             expected_sequence=expected_sequence_of(request),
         )
-
-    return router
 
 
 def _policy_values(named: dict[str, Any]) -> dict[str, Any]:

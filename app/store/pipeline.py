@@ -273,7 +273,7 @@ class Opening:
 
 
 def _pack(*args: Argument) -> bytes:
-    packed: bytes = hiredis.pack_command(args)  # type: ignore[arg-type] # hiredis takes any of these; its stub wants one
+    packed: bytes = hiredis.pack_command(args)  # type: ignore[arg-type] # its stub is too narrow
     return packed
 
 

@@ -7,9 +7,9 @@ local function wanted_quantities(argv, from)
   end
   local wanted = {}
   for i = from, #argv, 2 do
-    local quantity = integer(argv[i + 1], 'quantity')
-    if quantity < 1 or wanted[argv[i]] then
-      return error(redis.error_reply('BADARG a wanted line is empty or comes twice'))
+    local quantity = integer(argv[i + 1], 'quantity', 1)
+    if wanted[argv[i]] then
+      return error(redis.error_reply('BADARG a SKU comes twice'))
     end
     wanted[argv[i]] = quantity
   end

@@ -1,0 +1,71 @@
+"""What tests stand on: every installed engine, real and empty, and stores on it, in real or in virtual time."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack
+from typing import Protocol
+
+import pytest
+
+from app.settings import load_settings
+from app.store.store import Store, make_store
+from tests import engines
+from tests.engines import Engine
+from tests.virtual_clock import REPLACED_INCLUDES, VirtualClock
+
+
+def pytest_configure() -> None:
+    """The developer's own settings change no test."""
+    for name in [name for name in os.environ if name.startswith("LASTUNIT_") and name != engines.VARIABLE]:
+        del os.environ[name]
+
+
+def pytest_report_header() -> str:
+    return engines.describe()
+
+
+@pytest.fixture(scope="session")
+def running_engines() -> Iterator[dict[str, Engine]]:
+    """Every engine of this run, by name, started once. Not emptied: see `engine`."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(engines.running(name)) for name in engines.chosen()}
+
+
+@pytest.fixture(params=engines.chosen())
+def engine(request: pytest.FixtureRequest, running_engines: dict[str, Engine]) -> Engine:
+    """One engine, empty. A test that asks for it runs once with each."""
+    chosen = running_engines[request.param]
+    chosen.client.flushall()
+    return chosen
+
+
+@pytest.fixture
+def clock(engine: Engine) -> VirtualClock:
+    """The engine's time where a store was opened with it."""
+    return VirtualClock(engine.client)
+
+
+class OpenStore(Protocol):
+    """Opens a store on the test's engine, closed when the test ends; `settings` are those of the service."""
+
+    async def __call__(self, *, clock: VirtualClock | None = None, **settings: object) -> Store: ...
+
+
+@pytest.fixture
+async def open_store(engine: Engine) -> AsyncIterator[OpenStore]:
+    async with AsyncExitStack() as stack:
+
+        async def open_one(*, clock: VirtualClock | None = None, **settings: object) -> Store:
+            made = make_store(load_settings(settings), engine.url, REPLACED_INCLUDES if clock else None)
+            opened = await stack.enter_async_context(made)
+            if clock:
+                clock.gateways.append(opened.clock)
+            return opened
+
+        yield open_one
+
+
+@pytest.fixture
+async def store(open_store: OpenStore, clock: VirtualClock) -> Store:
+    """A store in virtual time: `clock` moves it. For real time, ask for `open_store`."""
+    return await open_store(clock=clock)

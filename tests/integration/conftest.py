@@ -1,0 +1,61 @@
+"""Two ways into one service: `lastunit serve` in a process of its own, and FastAPI's own router beside it."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import uvicorn
+
+from app.api.routing import HotTable
+from app.main import create_app
+from app.settings import load_settings
+from tests.gateway import Gateway
+from tests.service import Home, Service, eventually, open_home
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    """An empty home for a service of the test's own."""
+    with open_home() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """One service for all tests that leave it running. Nothing sweeps, so that nothing moves by itself."""
+    with open_home() as opened:
+        yield opened.serve(sweep_enabled=False)
+
+
+@pytest.fixture(scope="session")
+def routed(service: Service) -> Iterator[Gateway]:
+    """The same application on the same engine without its table: every call goes through FastAPI's router."""
+    settings = load_settings({"redis_url": service.home.engine["url"], "sweep_enabled": False})
+    app = create_app(settings)
+    app._table = HotTable(())
+    with _served(uvicorn.Server(uvicorn.Config(app, http="httptools", log_config=None))) as address:
+        yield Gateway(address)
+
+
+@pytest.fixture(params=["table", "router"])
+def gateway(request: pytest.FixtureRequest, service: Service) -> Gateway:
+    """Where a test calls: it runs through both, and both must answer it the same."""
+    if request.param == "table":
+        return service.gateway
+    routed: Gateway = request.getfixturevalue("routed")
+    return routed
+
+
+@contextmanager
+def _served(server: uvicorn.Server) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            eventually(lambda: server.started)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -1,0 +1,196 @@
+"""Calls the scripts as the wire sees them: every KEYS and ARGV by its name, those that matter to a test given by it."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+from app.domain.types import Sku, Token
+from app.store.clock import EngineClock
+from app.store.keys import Keyspace
+from app.store.scripts import Script, load_scripts
+from tests.virtual_clock import REPLACED_INCLUDES, SECOND_US, VirtualClock
+
+SCRIPTS = load_scripts(REPLACED_INCLUDES)
+TIMEOUT_US = 2 * SECOND_US
+TTL_US = 10 * SECOND_US
+DAY_MS = 24 * 3600 * 1000
+KEY_NAMES = ("meta", "ledger", "deadlines", "sku", "holds", "locations", "reservation", "seen")
+DEFAULTS: dict[str, object] = {
+    "agent": "agent",
+    "allow_backorder": 0,
+    "amount": 10,
+    "amount_us": TTL_US,
+    "channel": "direct",
+    "counted_from": "now",
+    "expected_sequence": "",
+    "fingerprint": "",
+    "key_hash": "",
+    "location": "main",
+    "max_lifetime_us": 3600 * SECOND_US,
+    "may_create": 1,
+    "mode": "delta",
+    "order_id": "",
+    "partition": 0,
+    "partitions": 1,
+    "reason": "test",
+    "retention_ms": DAY_MS,
+    "schema_version": 1,
+    "secret": "s" * 64,
+    "seen_retention_ms": 7 * DAY_MS,
+    "sequence_seen": 0,
+    "sku": "A",
+    "take_clock": 1,
+    "token": "t",
+    "ttl_us": TTL_US,
+}
+
+
+class Reply:
+    """A reply, its fields as text by the names of the script's header."""
+
+    def __init__(self, fields: tuple[str, ...], values: list[bytes]) -> None:
+        assert len(values) == len(fields), "a reply has fixed arity"
+        self._values = dict(zip(fields, (value.decode() for value in values), strict=True))
+
+    def __getattr__(self, name: str) -> str:
+        return self._values[name]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(self._values)
+
+    def __repr__(self) -> str:
+        return f"Reply({self._values})"
+
+    def same_as(self, other: "Reply", *, but: tuple[str, ...] = ()) -> bool:
+        """Whether both say the same, in all fields but these."""
+        return all(other._values[name] == text for name, text in self._values.items() if name not in but)
+
+
+class Partition:
+    """The one partition of an engine in virtual time."""
+
+    def __init__(self, client: Redis, clock: VirtualClock) -> None:
+        self.client: Any = client  # redis-py's own types are of both its clients at once
+        self.clock = clock
+        self.gateway = EngineClock()
+        self.keys = Keyspace(1).partitions[0]
+        self.is_damaged_on_purpose = False
+        self._tokens = (f"t{number}" for number in itertools.count(1))
+        clock.gateways.append(self.gateway)
+
+    def __call__(self, name: str, *rest: object, **given: object) -> Reply:
+        """The reply of a script; `rest` are the repeated arguments, `given` replaces defaults by name."""
+        script = SCRIPTS[name]
+        wire_keys, wire_args = self.wire(name, *rest, **given)
+        reply = Reply(script.reply, self.raw(script, wire_keys, wire_args))
+        assert reply.status in script.statuses, f"{name} declares no {reply.status}"
+        self.gateway.hear(int(reply.now_us))
+        return reply
+
+    def wire(self, name: str, *rest: object, **given: object) -> tuple[list[str], list[str]]:
+        """The KEYS and ARGV of a call."""
+        script = SCRIPTS[name]
+        named = {**DEFAULTS, "not_after_us": self.gateway.now_us() + TIMEOUT_US, **given}
+        named.setdefault("details", _details(name, rest, named))
+        keys = [self.key(key, named) for key in script.keys]
+        if script.repeated_keys:
+            skus = [Sku(str(sku)) for sku in rest[::2]]
+            keys += [key for sku in skus for key in (self.keys.sku(sku), self.keys.holds(sku))]
+        assert all(name in (*DEFAULTS, "not_after_us", "details") for name in given), given
+        return keys, [str(named[arg]) for arg in script.args] + [str(value) for value in rest]
+
+    def raw(self, script: Script, keys: list[str], args: list[str]) -> list[bytes]:
+        try:
+            reply: list[bytes] = self.client.evalsha(script.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            self.client.script_load(script.source)
+            reply = self.client.evalsha(script.sha, len(keys), *keys, *args)
+        return reply
+
+    def key(self, name: str, named: Mapping[str, object] = DEFAULTS) -> str:
+        """The key that a script's header calls by this name."""
+        sku, token = Sku(str(named["sku"])), Token(str(named["token"]))
+        found: dict[str, str] = {
+            "meta": self.keys.meta,
+            "ledger": self.keys.ledger,
+            "deadlines": self.keys.deadlines,
+            "sku": self.keys.sku(sku),
+            "holds": self.keys.holds(sku),
+            "locations": self.keys.locations(sku),
+            "reservation": self.keys.reservation(token),
+            "seen": self.keys.seen("adjustment", str(named["key_hash"])),
+        }
+        return found[name]
+
+    def open(self, **given: object) -> Reply:
+        return self("open_partition", **given)
+
+    def stock(self, sku: str, amount: int = 10, **policy: object) -> Reply:
+        """Puts units of a SKU on hand, under this policy."""
+        if policy:
+            self("put_sku", *(text for pair in policy.items() for text in pair), sku=sku)
+        return self("adjust", sku=sku, amount=amount)
+
+    def hold(self, *lines: object, **given: object) -> str:
+        """A reservation of these lines; its token."""
+        token = next(self._tokens)
+        reply = self("reserve", *lines, token=token, **given)
+        assert reply.status == "held", reply
+        return token
+
+    def balances(self, sku: str) -> tuple[int, int, int, int]:
+        """On hand, reserved, committed, backordered."""
+        values = self.client.hmget(self.keys.sku(Sku(sku)), "on_hand", "reserved", "committed", "backordered")
+        on_hand, reserved, committed, backordered = (int(value) for value in values)
+        return on_hand, reserved, committed, backordered
+
+    def record(self, token: str) -> dict[str, str]:
+        fields = self.client.hgetall(self.keys.reservation(Token(token)))
+        return {name.decode(): text.decode() for name, text in fields.items()}
+
+    def ttl_ms(self, token: str) -> int:
+        """Of the record; -1: it stays."""
+        ttl_ms: int = self.client.pttl(self.keys.reservation(Token(token)))
+        return ttl_ms
+
+    def entries(self, after: int = 0) -> list[dict[str, str]]:
+        """The ledger's entries, their sequence among the fields."""
+        page = self.client.xrange(self.keys.ledger, min=f"({after}")
+        return [
+            {"sequence": entry_id.decode().removesuffix("-0"), **{k.decode(): v.decode() for k, v in fields.items()}}
+            for entry_id, fields in page
+        ]
+
+    @property
+    def sequence(self) -> int:
+        return int(self.client.hget(self.keys.meta, "sequence") or 0)
+
+    def snapshot(self) -> dict[bytes, Any]:
+        """Every key of the partition, byte for byte, and whether it expires."""
+        found = sorted(self.client.scan_iter(match=f"{self.keys.prefix}*", count=1000))
+        asking = self.client.pipeline(transaction=False)
+        for key in found:
+            asking.dump(key)
+            asking.pttl(key)
+        answers = asking.execute()
+        expires = (ttl_ms >= 0 for ttl_ms in answers[1::2])
+        return dict(zip(found, zip(answers[::2], expires, strict=True), strict=True))
+
+
+def _details(name: str, rest: tuple[object, ...], named: Mapping[str, object]) -> str:
+    """What the service would put there."""
+    kept: dict[str, object] = {}
+    if name == "commit" and named["order_id"]:
+        kept["order_id"] = named["order_id"]
+    if name == "put_sku":
+        kept["policy"] = {str(field): str(value) for field, value in zip(rest[::2], rest[1::2], strict=False)}
+    if named["key_hash"] and name != "reserve":
+        kept["key"] = named["key_hash"]
+    if named["fingerprint"]:
+        kept["fingerprint"] = named["fingerprint"]
+    return json.dumps(kept, separators=(",", ":")) if kept else ""

@@ -1,0 +1,90 @@
+"""No call works without end: what is left over is said, and done by the next calls."""
+
+import time
+
+from app.domain.types import Sku
+from tests.scripts.partition import DAY_MS, SCRIPTS, TTL_US, Partition
+from tests.virtual_clock import SECOND_US
+
+DUE = 20_000
+
+
+def plant_holds(partition: Partition, count: int) -> None:
+    """Makes `count` holds of one unit of A each, in a few writes."""
+    sha, pipeline = SCRIPTS["reserve"].sha, partition.client.pipeline(transaction=False)
+    for number in range(count):
+        keys, args = partition.wire("reserve", "A", 1, token=f"one-of-many-{number}")
+        pipeline.evalsha(sha, len(keys), *keys, *args)
+    pipeline.execute()
+
+
+def test_a_call_settles_200_lines_and_says_that_there_is_more(partition: Partition) -> None:
+    partition.stock("A", 450)
+    plant_holds(partition, 450)
+    partition.clock.advance_us(TTL_US)
+    assert partition("reserve", "A", 450, token="all").status == "reclaiming"
+    assert partition.balances("A")[1] == 250
+    assert partition("availability").status == "reclaiming"
+    assert partition.balances("A")[1] == 50
+    assert partition("reserve", "A", 450, token="all").status == "held"
+
+
+def test_a_request_that_fits_already_does_not_wait_for_the_rest(partition: Partition) -> None:
+    partition.stock("A", 450)
+    plant_holds(partition, 450)
+    partition.clock.advance_us(TTL_US)
+    assert partition("reserve", "A", 200, token="some").status == "held"
+    assert partition.balances("A")[1] == 450
+
+
+def test_giving_back_works_behind_a_crowd_of_due_holds(partition: Partition) -> None:
+    partition.stock("A", 1000)
+    plant_holds(partition, 500)
+    token = partition.hold("A", 1, ttl_us=2 * TTL_US)
+    partition.clock.advance_us(TTL_US)
+    assert partition("release", token=token).status == "released"
+
+
+def test_twenty_thousand_due_holds_never_hold_the_engine_up(partition: Partition) -> None:
+    partition.stock("A", DUE)
+    plant_holds(partition, DUE)
+    partition.clock.advance_us(TTL_US)
+    slowest_ms, calls, started = 0.0, 0, time.perf_counter()
+    while (reply := partition("reserve", "A", DUE, token="all")).status == "reclaiming":
+        elapsed_ms = (time.perf_counter() - started) * 1000
+        slowest_ms, calls, started = max(slowest_ms, elapsed_ms), calls + 1, time.perf_counter()
+    print(f"{DUE} due holds settled in {calls + 1} calls, the slowest {slowest_ms:.1f} ms")
+    assert reply.status == "held"
+    assert calls + 1 == DUE // 200
+    assert slowest_ms < 250, "200 lines take a few ms; a noisy machine a few more"
+
+
+def test_what_has_ended_leaves_nothing_but_records_that_expire(partition: Partition) -> None:
+    """A key without an owner is found here: all that is left belongs to a SKU, or goes by itself."""
+    for sku in ("A", "B"):
+        partition.stock(sku, 100, backorder_limit=10, reconciliation_hold_us=SECOND_US if sku == "B" else 0)
+    for verb in ("release", "commit", "cancel", "extend", "payment", None):
+        for lines in (("A", 1), ("A", 2, "B", 1)):
+            token = partition.hold(*lines, fingerprint="f")
+            if verb == "cancel":
+                partition("commit", "A", 1, token=token)
+            if verb:
+                partition(verb, token=token, key_hash="k", fingerprint="f")
+    partition("adjust", key_hash="k", fingerprint="f")
+    partition.clock.advance(3600)
+    while partition("expire").next_deadline_us != "0":
+        pass
+    prefix, stays, expires = partition.keys.prefix.encode(), set(), []
+    for key in partition.client.scan_iter(match=prefix + b"*"):
+        kind = key.removeprefix(prefix).decode().split(":")[0]
+        ttl_ms = partition.client.pttl(key)
+        is_sold = kind == "reservation" and partition.client.hget(key, "status") == b"committed"
+        if kind == "seen" or (kind == "reservation" and not is_sold):
+            expires.append(ttl_ms)
+        else:
+            assert ttl_ms == -1
+            stays.add(kind)
+    assert stays == {"meta", "ledger", "sku", "locations", "reservation"}
+    assert all(0 < ttl_ms <= 7 * DAY_MS for ttl_ms in expires)
+    assert partition.balances("A")[1] == partition.balances("B")[1] == 0
+    assert partition.client.exists(partition.keys.deadlines, *(partition.keys.holds(Sku(sku)) for sku in "AB")) == 0
