@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 
 import app
 from app.api.documentation import PROBLEM_SCHEMA
@@ -26,6 +29,7 @@ from app.observability import metrics
 from app.observability.logging import configure_logging
 from app.settings import Settings, load_settings
 from app.store.store import Store, make_store
+from app.workflows.serving import end_with_parent
 from app.workflows.sweeper import sweep
 
 GAUGES_SECONDS = 1
@@ -44,7 +48,6 @@ def create_app(settings: Settings) -> Front:
             Problem: _answer_problem,
             EngineError: _answer_problem,
             RequestValidationError: _answer_invalid,
-            HTTPException: _answer_http,
         },
     )
     hot_routers = (hot_reservation_routes(services), hot_stock_routes(services))
@@ -56,6 +59,8 @@ def create_app(settings: Settings) -> Front:
     )
     for router in (*hot_routers, *other_routers):
         fastapi.include_router(router)
+    declared = [route for router in (*hot_routers, *other_routers) for route in router.routes]
+    fastapi.add_exception_handler(HTTPException, partial(_answer_http, declared))
     fastapi.openapi = lambda: _openapi(fastapi)  # type: ignore[method-assign] # FastAPI's way to extend it
     return Front(
         fastapi,
@@ -67,6 +72,7 @@ def create_app(settings: Settings) -> Front:
 
 def worker() -> Front:
     """The gateway of a worker process, its settings from the environment."""
+    end_with_parent()
     settings = load_settings()
     configure_logging(settings.log_level)
     return create_app(settings)
@@ -114,15 +120,20 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     return await _answer_problem(request, validation_problem(list(error.errors())))
 
 
-async def _answer_http(request: Request, error: Exception) -> Response:
+async def _answer_http(declared: list[BaseRoute], request: Request, error: Exception) -> Response:
     """The router's own refusals: no such path, or not with this method."""
     assert isinstance(error, HTTPException)
-    if error.status_code == 405:  # noqa: PLR2004 - method not allowed
-        allow = [(b"allow", value.encode()) for name, value in (error.headers or {}).items() if name.lower() == "allow"]
-        problem = Problem("method_not_allowed", "This path does not take that method.", headers=allow)
-    else:
-        problem = Problem("not_found", "There is nothing at this path.")
-    return await _answer_problem(request, problem)
+    if error.status_code != 405:  # noqa: PLR2004 - method not allowed
+        return await _answer_problem(request, Problem("not_found", "There is nothing at this path."))
+    # The router names the methods of the first route it finds there; the path may have more.
+    allowed = set((error.headers or {})["Allow"].split(", "))
+    for route in declared:
+        if isinstance(route, APIRoute) and route.path_regex.match(request.scope["path"]):
+            allowed |= route.methods or set()
+    headers = [(b"allow", ", ".join(sorted(allowed)).encode())]
+    return await _answer_problem(
+        request, Problem("method_not_allowed", "This path does not take that method.", headers=headers)
+    )
 
 
 def _openapi(fastapi: FastAPI) -> dict[str, Any]:

@@ -58,7 +58,9 @@ for _, line in ipairs(lines) do
   if shortfall_of(line.balances) > 0 then
     return reservation_reply('shortfall', command, record)
   end
-  hold_us = math.max(hold_us, tonumber(line.balances.reconciliation_hold_us))
+  if not wanted or wanted[line.sku] then
+    hold_us = math.max(hold_us, tonumber(line.balances.reconciliation_hold_us))
+  end
 end
 
 -- write

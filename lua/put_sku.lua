@@ -69,7 +69,7 @@ local balances = load_balances(sku_key)
 
 -- decide
 local sequence = balances and balances.sequence or '0'
-if not balances and not may_create and expected_sequence == '' then
+if not balances and not may_create and (expected_sequence == '' or expected_sequence == sequence) then
   return empty_sku_reply('sku_not_found', command)
 elseif expected_sequence ~= '' and expected_sequence ~= sequence and not (expected_sequence == '*' and balances) then
   return empty_sku_reply('sequence_mismatch', command, sequence)

@@ -60,19 +60,18 @@ if redis.call('HGET', reservation_key, 'status') then
 end
 
 -- decide
-local short_rows, rows = {}, {}
+local above_limit, short_rows, rows = nil, {}, {}
 for _, line in ipairs(lines) do
   local balances = load_balances(line.sku_key)
   if not balances then
     return { 'sku_not_found', command.now, '', '', '', '', line.sku, '' }
   end
   redis.call('ZCARD', line.holds_key)
-  local quantity_max = balances.quantity_max
+  local quantity_max, available = balances.quantity_max, math.max(0, available_of(balances))
   if quantity_max and line.quantity > tonumber(quantity_max) then
-    return { 'quantity_above_limit', command.now, '', '', '', '', line.sku .. '\t' .. quantity_max, '' }
+    above_limit = above_limit or line.sku .. '\t' .. quantity_max
   end
   line.balances = balances
-  local available = math.max(0, available_of(balances))
   if line.quantity > available then
     local missing = line.quantity - available
     local backorder_left = math.max(0, balances.backorder_limit - balances.backordered)
@@ -85,7 +84,9 @@ for _, line in ipairs(lines) do
     end
   end
 end
-if #short_rows > 0 then
+if above_limit then
+  return { 'quantity_above_limit', command.now, '', '', '', '', above_limit, '' }
+elseif #short_rows > 0 then
   local status, about = is_clear and 'out_of_stock' or 'reclaiming', table.concat(short_rows, '\n')
   return { status, command.now, '', '', '', '', about, table.concat(rows, '\n') }
 end

@@ -13,10 +13,12 @@ from tests import engines
 from tests.engines import Engine
 from tests.virtual_clock import REPLACED_INCLUDES, VirtualClock
 
+KEPT = (engines.VARIABLE, "LASTUNIT_SAMPLES_DIR")
+
 
 def pytest_configure() -> None:
     """The developer's own settings change no test."""
-    for name in [name for name in os.environ if name.startswith("LASTUNIT_") and name != engines.VARIABLE]:
+    for name in [name for name in os.environ if name.startswith("LASTUNIT_") and name not in KEPT]:
         del os.environ[name]
 
 

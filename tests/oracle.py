@@ -220,7 +220,7 @@ class Oracle:
         wanted = record.wanted(lines)
         if wanted is None:
             return QuantityExceeds()
-        if any(self.skus[sku].shortfall for sku in wanted):
+        if any(self.skus[sku].shortfall for sku in record.skus):
             return Shortfall()
 
         window_us = max(self.skus[sku].policy.reconciliation_hold_us for sku in wanted)
@@ -348,11 +348,11 @@ class Oracle:
     ) -> PutSkuOutcome:
         """`policy` holds the attributes of a Policy that change."""
         self._settle([sku])
-        is_new = sku not in self.skus
-        if is_new and not may_create and not expected_sequence:
-            return SkuNotFound(sku)
         if mismatch := self._mismatch(sku, expected_sequence):
             return mismatch
+        is_new = sku not in self.skus
+        if is_new and not may_create:
+            return SkuNotFound(sku)
         stock = self.skus.setdefault(sku, Stock())
         stock.policy = replace(stock.policy, **policy)
         stock.withhold()
@@ -365,9 +365,9 @@ class Oracle:
         return SkuAnswered(self._state(sku)) if sku in self.skus else SkuNotFound(sku)
 
     def _mismatch(self, sku: Sku, expected_sequence: str) -> SequenceMismatch | None:
-        """Where If-Match does not hold; of a SKU that does not exist it never does."""
+        """Where If-Match does not hold; `*` asks for a SKU that exists, the sequence of one that does not is 0."""
         sequence = self.skus[sku].sequence if sku in self.skus else 0
-        holds = expected_sequence == "" or (sequence > 0 and expected_sequence in ("*", str(sequence)))
+        holds = expected_sequence in ("", str(sequence)) or (expected_sequence == "*" and sequence > 0)
         return None if holds else SequenceMismatch(sequence)
 
     # What is due

@@ -11,20 +11,26 @@ from app.api.schemas import ProblemAnswer
 ENGINE_PROBLEMS = ("backpressure", "ledger_unavailable", "outcome_unknown", "busy")
 
 
-def documented(model: type[BaseModel], status: int, *codes: str) -> dict[str, Any]:
-    """Options of a route declaration: the answer's model, and the problems with these codes grouped by status."""
+def documented(model: type[BaseModel], status: int, *codes: str, created: bool = False) -> dict[str, Any]:
+    """Options of a route declaration: the answer's model, also under 201 where it may be created, and its problems."""
+    responses = refusals(*codes, *ENGINE_PROBLEMS)
+    for number in (status, 201) if created else (status,):
+        responses[number] = {"model": model}
+    return {"responses": responses, "response_model": None}
+
+
+def refusals(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The problems with these codes, grouped by status."""
     by_status: dict[int, list[str]] = {}
-    for code in (*codes, *ENGINE_PROBLEMS):
+    for code in codes:
         by_status.setdefault(KINDS[code].status, []).append(code)
-    responses: dict[int | str, dict[str, Any]] = {
+    return {
         number: {
             "description": ", ".join(f"`{code}`" for code in names),
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}},
         }
         for number, names in sorted(by_status.items())
     }
-    responses[status] = {"model": model}
-    return {"responses": responses, "response_model": None}
 
 
 PROBLEM_SCHEMA = {"ProblemAnswer": ProblemAnswer.model_json_schema(ref_template="#/components/schemas/{model}")}

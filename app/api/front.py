@@ -7,6 +7,7 @@ import secrets
 import time
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import Problem
@@ -16,6 +17,7 @@ from app.observability import metrics
 log = structlog.get_logger()
 
 UNMATCHED = "(none)"
+CLIENT_GONE = 499  # nginx's number for a request whose client left: nobody waits for the answer
 
 
 class Front:
@@ -49,6 +51,8 @@ class Front:
         hot = self._table.find(scope)
         try:
             await (hot.answer if hot else self._app)(scope, receive, send_with_id)
+        except ClientDisconnect:
+            status = CLIENT_GONE
         except Exception:
             log.exception("request_failed", request_id=request_id)
             if status == 0:

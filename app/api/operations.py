@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
 from app.api.answers import answer
+from app.api.documentation import ENGINE_PROBLEMS, refusals
 from app.api.problems import KINDS, Problem, page
 from app.api.reservations import respond
 from app.api.services import Services
@@ -18,7 +19,9 @@ def operation_routes(services: Services) -> APIRouter:
     async def livez() -> Response:
         return respond(answer(200, {"status": "alive"}))
 
-    @router.get("/readyz", summary="The engine can be reached and the scripts are loaded", responses={503: {}})
+    @router.get(
+        "/readyz", summary="The engine can be reached and the scripts are loaded", responses=refusals(*ENGINE_PROBLEMS)
+    )
     async def readyz() -> Response:
         if not services.store.pipeline.is_open:
             raise Problem("ledger_unavailable", services.store.pipeline.refusal or "The engine cannot be reached.")
@@ -30,7 +33,12 @@ def operation_routes(services: Services) -> APIRouter:
         text, content_type = metrics.render()
         return Response(text, headers={"content-type": content_type})
 
-    @router.get("/problems/{slug}", summary="What a problem means and what to do", response_class=HTMLResponse)
+    @router.get(
+        "/problems/{slug}",
+        summary="What a problem means and what to do",
+        response_class=HTMLResponse,
+        responses=refusals("not_found"),
+    )
     async def problem_page(slug: str) -> Response:
         for kind in KINDS.values():
             if kind.slug == slug:

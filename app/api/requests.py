@@ -17,9 +17,11 @@ from app.store.commands import Idempotency
 
 ID_CHARACTERS_MAX = 128
 KEY_CHARACTERS_MAX = 255
+ERRORS_MAX = 20
 JSON_TYPE = re.compile(r'^application/json(?:\s*;\s*charset="?utf-8"?)?\s*$', re.IGNORECASE)
 QUOTED_KEY = re.compile(r'^"((?:[^"\\]|\\["\\])*)"$')
-ETAG = re.compile(r'^"(\d{1,16})"$')
+ETAG = re.compile(r'^"([1-9][0-9]{0,15})"$')
+BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 SAFE_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]{0,63}$")
 
 
@@ -66,8 +68,10 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
 
 def parse_json(request: Request, raw: bytes, *, is_optional: bool) -> Any:
     """The JSON value in the body; {} for an empty body where one is optional."""
-    if not raw and is_optional:
-        return {}
+    if not raw:
+        if is_optional:
+            return {}
+        raise Problem("malformed_request", "The body is empty; this call needs one.")
     if not JSON_TYPE.match(request.headers.get("content-type", "")):
         raise Problem("unsupported_media_type", "The body must be JSON: send Content-Type: application/json.")
     try:
@@ -96,14 +100,16 @@ def validation_problem(errors: list[Any]) -> Problem:
     return Problem(
         "validation_failed",
         "The request is not as this call takes it; see errors.",
-        {"errors": [_field_error(error) for error in errors]},
+        {"errors": [_field_error(error) for error in errors[:ERRORS_MAX]]},
     )
 
 
 def _field_error(error: Any) -> dict[str, str]:
     path = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
+    if path[:1] == ["metadata"]:
+        path = path[:1]  # what follows is a key of the caller's
     if error["type"] == "extra_forbidden":
-        name = path[-1] if path and SAFE_NAME.match(path[-1]) else "(not shown)"
+        name = path[-1] if path and SAFE_NAME.fullmatch(path[-1]) else "(not shown)"
         return {"field": ".".join([*path[:-1], name]), "message": "unknown field"}
     message = str(error["msg"]).removeprefix("Value error, ")
     return {"field": ".".join(path), "message": message[:1].lower() + message[1:]}
@@ -123,6 +129,8 @@ def _id_in_path(raw: str, missing: str, name: str, *, is_writing: bool) -> str:
     if "%" not in raw and raw.isascii() and raw.isprintable() and 1 <= len(raw) <= ID_CHARACTERS_MAX:
         return raw
     try:
+        if BROKEN_ESCAPE.search(raw):
+            raise ValueError("must be percent-encoded")  # noqa: TRY301 - one way out for all that a path can have wrong
         return normalized_id(unquote_to_bytes(raw).decode())
     except UnicodeDecodeError:
         message = "must be UTF-8"
@@ -150,9 +158,8 @@ def idempotency_of(request: Request, agent_id: str, body: BaseModel) -> Idempote
 
 def expected_sequence_of(request: Request) -> str:
     """What If-Match asks for: a sequence, `*` for any that exists, empty without the header."""
-    given = request.headers.get("if-match", "").strip()
-    if given in ("", "*"):
-        return given
+    given = request.headers.get("if-match")
+    if given is None or given == "*":
+        return given or ""
     match = ETAG.match(given)
-    # An ETag that was never given out, or a weak one, matches nothing.
-    return match[1].lstrip("0") or "never" if match else "never"
+    return match[1] if match else "never"  # an ETag that was never given out, or a weak one, matches nothing

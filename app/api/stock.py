@@ -106,7 +106,7 @@ def _declare_policy(router: APIRouter, services: Services) -> None:
     @router.put(
         f"{SKUS}/{{sku}}",
         summary="Create a SKU or replace its policy; absent fields take their defaults",
-        **documented(SkuAnswer, 200, *WRITE_PROBLEMS),
+        **documented(SkuAnswer, 200, *WRITE_PROBLEMS, created=True),
     )
     async def replace(sku: str, request: Request, body: PolicyBody) -> Response:
         outcome = await _put(request, sku, body.model_dump(), may_create=True)

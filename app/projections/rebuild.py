@@ -4,15 +4,13 @@ import math
 from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass, replace
 
-from redis.asyncio import Redis
-
 from app.domain.entries import Entry
 from app.domain.errors import EngineBusy, LedgerBroken
 from app.domain.types import Sku
 from app.projections.replay import Replay, Stock
 from app.store.keys import PartitionKeys
 from app.store.ledger import read_entries
-from app.store.state import Meta, State, Value, read_meta, read_state, refuse_used, write_entries, write_state
+from app.store.state import Client, Meta, State, Value, read_meta, read_state, refuse_used, write_entries, write_state
 from app.store.store import Store
 
 LOOKS_MAX = 5
@@ -56,7 +54,7 @@ async def verify(store: Store) -> Verdict:
     return Verdict(entries, stocks, None)
 
 
-async def verify_partition(client: Redis, keys: PartitionKeys) -> Verdict:
+async def verify_partition(client: Client, keys: PartitionKeys) -> Verdict:
     """The same for one partition."""
     replay = Replay(keys, retention_ms=RETENTION_MS_MIN)
     for _ in range(LOOKS_MAX):
@@ -74,7 +72,7 @@ async def verify_partition(client: Redis, keys: PartitionKeys) -> Verdict:
     raise EngineBusy(f"the ledger moved on during each of {LOOKS_MAX} looks at the engine")
 
 
-async def rebuild(pages: AsyncIterable[Sequence[Entry]], target: Redis, keys: PartitionKeys, meta: Meta) -> Replay:
+async def rebuild(pages: AsyncIterable[Sequence[Entry]], target: Client, keys: PartitionKeys, meta: Meta) -> Replay:
     """Writes a partition's entries, and all that follows from them, into an engine that has nothing of it yet.
 
     `meta` is the partition's own: its secret, so that tokens and remembered answers stay what they are, and its clock.

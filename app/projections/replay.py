@@ -12,8 +12,9 @@ import msgspec
 
 from app.domain.entries import Entry
 from app.domain.errors import LedgerBroken
-from app.domain.types import Line, Sku, Token
+from app.domain.types import Line, Policy, Sku, Token
 from app.store.commands import SEEN_RETENTION_MS
+from app.store.decoding import decode_policy
 from app.store.keys import PartitionKeys
 from app.store.state import State
 
@@ -34,7 +35,8 @@ class Stock:
     backordered: int = 0
     safety_stock: int = 0
     sequence: int = 0
-    policy: dict[str, str] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    policy_fields: dict[str, str] = field(default_factory=dict)
     locations: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -44,8 +46,8 @@ class Stock:
 
     def safety_stock_at(self, on_hand: int) -> int:
         """What the policy withholds of so many units: the larger of its units and its percentage, rounded up."""
-        basis_points = int(self.policy.get("safety_stock_basis_points", "0"))
-        return max(int(self.policy.get("safety_stock_units", "0")), -(-max(0, on_hand) * basis_points // 10_000))
+        share = -(-max(0, on_hand) * self.policy.safety_stock_basis_points // 10_000)
+        return max(self.policy.safety_stock, share)
 
 
 @dataclass(slots=True)
@@ -155,7 +157,8 @@ class Replay:
                     withheld.add(stock.safety_stock)
             case "sku.updated":
                 _expect(entry, entry.quantity == 0, "changes a policy and a quantity")
-                stock.policy = _changed_policy(entry, stock.policy)
+                stock.policy_fields = _changed_policy(entry, stock.policy_fields)
+                stock.policy = decode_policy(stock.policy_fields)
                 withheld = {stock.safety_stock_at(entry.on_hand)}
             case _:
                 raise LedgerBroken(entry.sequence, f"is of type {entry.type}, which is none of a SKU's")
@@ -211,15 +214,11 @@ class Replay:
             _expect(entry, entry.type == first.type, "is no hold, in a command that holds")
             _expect(entry, all(line.sku != entry.sku for line in lines), "holds a SKU for the second time")
             stock = self._stock_of(entry)
-            quantity_max = int(stock.policy.get("max_quantity_per_reservation", entry.quantity))
+            quantity_max = stock.policy.max_quantity_per_reservation or entry.quantity
             _expect(entry, entry.quantity <= quantity_max, f"holds more than {quantity_max} units")
             missing = max(0, entry.quantity - max(0, stock.available))
-            backorder_left = int(stock.policy.get("backorder_limit", "0")) - stock.backordered
-            _expect(
-                entry,
-                missing == 0 or missing <= backorder_left,
-                f"holds {entry.quantity} units where {max(0, stock.available)} are available",
-            )
+            is_covered = missing == 0 or missing <= stock.policy.backorder_limit - stock.backordered
+            _expect(entry, is_covered, f"holds {missing} units more than are available or may be backordered")
             self._move(entry, reserved=entry.quantity, backordered=missing)
             lines.append(Line(entry.sku, entry.quantity, missing))
         assert first.agent_id is not None
@@ -385,11 +384,14 @@ def _reduced(line: Line, quantity: int) -> Line:
     return Line(line.sku, line.quantity - quantity, line.backordered - min(line.backordered, quantity))
 
 
-def _changed_policy(entry: Entry, policy: dict[str, str]) -> dict[str, str]:
-    changes = entry.data.get("policy")
-    if not isinstance(changes, dict):
-        raise LedgerBroken(entry.sequence, "says nothing about the policy it changes")
-    return {name: text for name, text in {**policy, **changes}.items() if text != ""}
+def _changed_policy(entry: Entry, fields: dict[str, str]) -> dict[str, str]:
+    try:
+        changes = msgspec.convert(entry.data["policy"], dict[str, str])
+        changed = {name: text for name, text in {**fields, **changes}.items() if text != ""}
+        decode_policy(changed)
+    except (KeyError, ValueError, msgspec.MsgspecError):
+        raise LedgerBroken(entry.sequence, "does not say a policy") from None
+    return changed
 
 
 def _format_lines(lines: Sequence[Line]) -> str:
@@ -398,7 +400,7 @@ def _format_lines(lines: Sequence[Line]) -> str:
 
 def _stock_fields(stock: Stock) -> dict[str, str]:
     names = ("on_hand", "reserved", "committed", "backordered", "safety_stock", "sequence")
-    return {**{name: str(getattr(stock, name)) for name in names}, **stock.policy}
+    return {**{name: str(getattr(stock, name)) for name in names}, **stock.policy_fields}
 
 
 def _record_fields(record: Record) -> dict[str, str]:

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.domain.entries import Entry
-from app.domain.errors import EngineUnavailable
+from app.domain.errors import EngineUnavailable, LedgerBroken
 from app.domain.types import Sku, Token
 from app.store.keys import PartitionKeys
 
@@ -72,7 +72,14 @@ async def read_page(
 
 
 def decode_entry(partition: int, sequence: int, fields: Fields) -> Entry:
-    """An entry from the fields that the scripts write; see lua/includes/append_entry.lua."""
+    """An entry from the fields that the scripts write; see lua/includes/append_entry.lua. Raises LedgerBroken."""
+    try:
+        return _decode(partition, sequence, fields)
+    except (KeyError, ValueError, msgspec.MsgspecError):
+        raise LedgerBroken(sequence, "is not as the scripts write one") from None
+
+
+def _decode(partition: int, sequence: int, fields: Fields) -> Entry:
     common: dict[str, Any] = {
         "partition": partition,
         "sequence": sequence,
@@ -87,7 +94,7 @@ def decode_entry(partition: int, sequence: int, fields: Fields) -> Entry:
         "backordered": int(fields[b"backordered"]),
         "available": int(fields[b"available"]),
         "reason": fields[b"reason"].decode(),
-        "data": msgspec.json.decode(fields[b"data"]) if fields[b"data"] else {},
+        "data": msgspec.json.decode(fields[b"data"], type=dict[str, Any]) if fields[b"data"] else {},
     }
     if b"token" in fields:
         return Entry(

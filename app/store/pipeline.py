@@ -127,6 +127,9 @@ class Pipeline:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._connection is not None:  # closed before it was served at all
+            await self._connection.disconnect(nowait=True)
+            self._connection = None
         self._fail(self._waiting, EngineUnavailable("the gateway is closing"))
 
     async def call(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Reply:

@@ -21,6 +21,7 @@ from app.store.ledger import encode_entry, sequence_of
 BATCH_SIZE_MAX = 1000
 
 Value = dict[str, str] | str
+Client = Redis  # what reads and writes here; others know it by this name, for the store alone imports redis
 
 
 @dataclass(frozen=True, slots=True)

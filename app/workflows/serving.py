@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import multiprocessing
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from types import FrameType
 
 import httpx
@@ -27,6 +29,7 @@ from app.store.store import make_store
 from app.workflows.sample_stock import load_sample_stock
 
 GATEWAY = "app.main:worker"
+PROTOCOL = "app.api.protocol:Protocol"
 BACKLOG = 4096
 GRACEFUL_SECONDS_MAX = 10
 KEEP_ALIVE_SECONDS = 75
@@ -50,6 +53,18 @@ def serve(settings: Settings) -> None:
         threading.Thread(target=_announce, args=(address, engine.description), daemon=True).start()
         with _environment(bound, scratch):
             _run(bound, listener)
+
+
+def end_with_parent() -> None:
+    """Ends a worker whose parent is gone, as if told to: nobody else would, and it holds the port."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _check_host(host: str) -> None:
@@ -94,7 +109,7 @@ def _run(settings: Settings, listener: socket.socket) -> None:
         GATEWAY,
         factory=True,
         loop="uvloop",
-        http="httptools",
+        http=PROTOCOL,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -1,3 +1,4 @@
+-- @include decimal
 -- @include next_release
 
 -- What a refusal tells of a line that is short, and what would help: sku TAB requested TAB backorder left TAB next
@@ -5,7 +6,7 @@
 local function shortage_row(command, line, backorder_left)
   local policy = redis.call('HMGET', line.sku_key, 'next_restock_date', 'substitutes')
   return table.concat({
-    line.sku, decimal(line.quantity), decimal(backorder_left), next_release(command, line.holds_key, line.balances),
+    line.sku, decimal(line.quantity), decimal(backorder_left), next_release(command, line.holds_key),
     policy[1] or '', policy[2] or '',
   }, '\t')
 end

@@ -20,7 +20,7 @@ local function sku_reply(status, command, sku_key, holds_key, locations_key)
   local reply = {
     status, command.now, balances.sequence, balances.on_hand, balances.reserved, balances.committed,
     balances.backordered, balances.safety_stock, shown_available(balances), decimal(shortfall_of(balances)),
-    next_release(command, holds_key, balances), table.concat(rows, '\n'),
+    next_release(command, holds_key), table.concat(rows, '\n'),
   }
   for i = 1, 11 do
     reply[#reply + 1] = fields[i] or ''

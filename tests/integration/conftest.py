@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 import uvicorn
 
+from app.api.protocol import Protocol
 from app.api.routing import HotTable
 from app.main import create_app
 from app.settings import load_settings
@@ -35,7 +36,7 @@ def routed(service: Service) -> Iterator[Gateway]:
     settings = load_settings({"redis_url": service.home.engine["url"], "sweep_enabled": False})
     app = create_app(settings)
     app._table = HotTable(())
-    with _served(uvicorn.Server(uvicorn.Config(app, http="httptools", log_config=None))) as address:
+    with _served(uvicorn.Server(uvicorn.Config(app, http=Protocol, log_config=None))) as address:
         yield Gateway(address)
 
 

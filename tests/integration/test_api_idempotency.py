@@ -153,7 +153,13 @@ def test_what_the_key_belongs_to(gateway: Gateway, key: str) -> None:
 def test_defaults_that_are_said_make_no_other_request(gateway: Gateway, key: str) -> None:
     body = {"sku": gateway.stock(), "agent_id": "agent"}
     first = gateway.post("reservations", body, idempotency_key=key)
-    said = body | {"quantity": 1, "channel": "direct", "allow_backorder": False, "reference": None, "metadata": {}}
+    said: dict[str, object] = body | {
+        "quantity": 1,
+        "channel": "direct",
+        "allow_backorder": False,
+        "reference": None,
+        "metadata": {},
+    }
     assert done(gateway.post("reservations", said, idempotency_key=key), 201) == done(first, 201)
 
 

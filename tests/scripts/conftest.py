@@ -1,23 +1,34 @@
 """A partition to call scripts on. After each test its ledger is replayed: what the scripts did is proved every time."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import Iterator
 
 import pytest
 from redis.asyncio import Redis
 
-from app.projections.rebuild import verify_partition
+from app.projections.rebuild import Verdict, verify_partition
 from tests.engines import Engine
 from tests.scripts.partition import Partition
 from tests.virtual_clock import VirtualClock
 
 
+@pytest.fixture(scope="session")
+def runner() -> Iterator[asyncio.Runner]:
+    """One event loop for all the proofs: the tests themselves are synchronous."""
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        yield runner
+
+
 @pytest.fixture
-async def partition(engine: Engine, clock: VirtualClock) -> AsyncIterator[Partition]:
+def partition(engine: Engine, clock: VirtualClock, runner: asyncio.Runner) -> Iterator[Partition]:
     """Open and empty."""
     opened = Partition(engine.client, clock)
     assert opened.open().status == "opened"
     yield opened
     if not opened.is_damaged_on_purpose:
-        async with Redis.from_url(engine.url, protocol=2) as client:
-            verdict = await verify_partition(client, opened.keys)
-        assert verdict.difference is None
+        assert runner.run(_verify(engine, opened)).difference is None
+
+
+async def _verify(engine: Engine, partition: Partition) -> Verdict:
+    async with Redis.from_url(engine.url, protocol=2) as client:
+        return await verify_partition(client, partition.keys)

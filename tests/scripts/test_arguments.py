@@ -28,6 +28,7 @@ NO_INTEGERS = (
     "--1",
     "٣",
     "9" * 17,
+    "0" * 17,
     str(2**53),
 )
 ARGUMENT = re.compile(r"^-- ARGV\[(?P<number>\d+)\] (?P<name>\w+) (?P<unit>\w+) (?P<range>\S+)", re.MULTILINE)

@@ -32,7 +32,15 @@ def test_the_oldest_deadline_is_settled_first(partition: Partition) -> None:
     assert expired == [tokens[1], tokens[2], tokens[0]]
 
 
-def test_a_sweep_is_bounded_in_lines(partition: Partition) -> None:
+def test_a_sweep_is_bounded(partition: Partition) -> None:
+    partition.stock("A", 150)
+    for _ in range(150):
+        partition.hold("A", 1)
+    partition.clock.advance_us(TTL_US)
+    assert [partition("expire").settled_lines for _ in range(3)] == ["100", "50", "0"]
+
+
+def test_the_bound_counts_lines_and_the_last_basket_is_done(partition: Partition) -> None:
     skus = [f"sku-{number}" for number in range(30)]
     for sku in skus:
         partition.stock(sku, 10)

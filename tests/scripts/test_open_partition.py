@@ -39,6 +39,7 @@ def test_the_retention_is_that_of_the_last_opening(partition: Partition) -> None
     [
         ({"schema_version": 2}, "schema_mismatch", "1"),
         ({"partitions": 2}, "partitions_mismatch", "1"),
+        ({"partition": 1}, "partitions_mismatch", "1"),
         ({"partition": 1, "partitions": 2}, "partitions_mismatch", "1"),
         ({"sequence_seen": 2}, "rolled_back", "1"),
     ],

@@ -14,21 +14,7 @@ from app.store.decoding import (
 RESERVATION = ReservationReply(
     b"committed", b"9", b"held", "Ägent".encode(), b"web", b"", b'{"a":1}', b"5", b"15", b"3", b"A\t2\t1", b"A\t0\t5"
 )
-SKU = SkuReply(
-    *(b"found 9 3 10 1 2 0 4 3 0 0".split()),
-    b"east\t3\nmain\t7",
-    b"4",
-    b"",
-    b"",
-    b"",
-    b"",
-    b"",
-    b"",
-    b"",
-    b"",
-    b"",
-    b"",
-)
+SKU = SkuReply._make([*b"found 9 3 10 1 2 0 4 3 0 0".split(), b"east\t3\nmain\t7", b"4", *[b""] * 10])
 
 
 def test_lines() -> None:

@@ -1,0 +1,100 @@
+"""`python -m loadtests.bench [http] [engine] [--quick]`: measures, proves, prints tables, keeps the numbers as JSON."""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+import uvloop
+
+from app.observability.logging import configure_logging
+from loadtests.bench.engine_cost import EngineCost, measure_engine_cost
+from loadtests.bench.machine import Machine, this_machine
+from loadtests.bench.proof import ProofFailed
+from loadtests.bench.report import print_engine_costs, print_machine, print_throughput
+from loadtests.bench.throughput import Throughput, measure_throughput
+from tests.engines import installed
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured."""
+
+    http_rounds: int
+    http_seconds: float
+    sizes: tuple[int, ...]
+    engine_rounds: int
+    engine_calls: int
+
+
+FULL = Plan(http_rounds=7, http_seconds=4.0, sizes=(1_000, 10_000, 200_000), engine_rounds=250, engine_calls=100)
+QUICK = Plan(http_rounds=3, http_seconds=1.5, sizes=(1_000, 10_000), engine_rounds=100, engine_calls=100)
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything a run measured."""
+
+    at: datetime
+    machine: Machine
+    throughput: Throughput | None
+    engine_costs: list[EngineCost]
+
+
+class Part(StrEnum):
+    """What can be measured alone."""
+
+    HTTP = "http"
+    ENGINE = "engine"
+
+
+def main(
+    parts: Annotated[list[Part] | None, typer.Argument(help="What to measure. [default: all]")] = None,
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="Under a minute: fewer rounds and sizes.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Where the numbers go. [default: loadtests/results/<time>.json]")
+    ] = None,
+) -> None:
+    """Throughput and cost beside peers, in alternating rounds of one run, each with its proof."""
+    configure_logging("warning")
+    plan, parts = QUICK if quick else FULL, parts or list(Part)
+    at, machine = datetime.now(UTC), this_machine(installed())
+    print_machine(machine)
+
+    throughput, costs = None, list[EngineCost]()
+    try:
+        if Part.HTTP in parts:
+            throughput = measure_throughput(rounds=plan.http_rounds, seconds=plan.http_seconds)
+            print_throughput(throughput)
+        if Part.ENGINE in parts:
+            costs = list(_engine_costs(plan))
+            print_engine_costs(costs)
+    except ProofFailed as failure:
+        sys.exit(f"The run proves nothing: {failure}.")
+
+    path = save or RESULTS / f"{at:%Y-%m-%dT%H%M%SZ}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(msgspec.json.encode(Results(at, machine, throughput, costs)) + b"\n")
+    print(f"The numbers of all rounds: {os.path.relpath(path)}")
+
+
+def _engine_costs(plan: Plan) -> Iterator[EngineCost]:
+    for name, binary in installed().items():
+        for holds in plan.sizes:
+            measuring = measure_engine_cost(
+                name, binary, holds=holds, rounds=plan.engine_rounds, calls=plan.engine_calls
+            )
+            yield uvloop.run(measuring)
+
+
+if __name__ == "__main__":
+    typer.run(main)

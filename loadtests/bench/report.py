@@ -1,0 +1,78 @@
+"""What a run prints: tables in Markdown, as docs/performance.md has them, the goals beside what was reached."""
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from loadtests.bench.engine_cost import EngineCost
+from loadtests.bench.machine import Machine
+from loadtests.bench.throughput import Throughput
+
+RATE_RATIO_MIN = 0.8
+COST_RATIO_MAX = 1.5
+HOLD_BYTES_MAX = 700
+COLUMNS = 140
+
+console = Console(width=COLUMNS, highlight=False)
+
+
+def print_machine(machine: Machine) -> None:
+    engines = ", ".join(f"{name} {version}" for name, version in machine.engines.items())
+    console.print(
+        f"{machine.cores} cores ({machine.processor}), {machine.system}, Python {machine.python}; {engines}; "
+        f"load before the run {machine.load_before:.2f}\n"
+    )
+
+
+def print_throughput(throughput: Throughput) -> None:
+    table = _table("one worker, 64 connections", "answers/s", "p50 ms", "p99 ms", "generator's share of a core")
+    for name, rounds in (("FastAPI route that does nothing", throughput.baseline), ("reserve", throughput.reserve)):
+        table.add_row(
+            name,
+            _spread((each.rate for each in rounds), decimals=0),
+            _spread((each.p50_us / 1000 for each in rounds), decimals=1),
+            _spread((each.p99_us / 1000 for each in rounds), decimals=1),
+            _spread((each.generator_share for each in rounds), decimals=2),
+        )
+    console.print(table)
+    console.print(
+        f"\nreserve / FastAPI route: {throughput.ratio:.2f} (goal: at least {RATE_RATIO_MIN}). "
+        f"Proven by replay of the ledger: {throughput.proven_holds:,} holds acknowledged, as many made.\n"
+    )
+
+
+def print_engine_costs(costs: Sequence[EngineCost]) -> None:
+    table = _table(
+        "engine", "SKUs and live holds", "reference us", "reserve us", "ratio", "bytes a hold", "with its entry",
+    )  # fmt: skip
+    for cost in costs:
+        table.add_row(
+            cost.engine,
+            f"{cost.holds:,}",
+            _spread(cost.reference_us, decimals=1),
+            _spread(cost.reserve_us, decimals=1),
+            f"{cost.ratio:.2f}",
+            f"{cost.hold_bytes:.0f}",
+            f"{cost.hold_bytes + cost.entry_bytes:.0f}",
+        )
+    console.print(table)
+    console.print(
+        f"\nGoals: a ratio of at most {COST_RATIO_MAX}, at most {HOLD_BYTES_MAX} bytes a hold, the same at every size. "
+        "Proven: every hold and release of every row is in the ledger and in the balances.\n"
+    )
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=box.MARKDOWN)
+    for number, name in enumerate(names):
+        table.add_column(name, justify="right" if number else "left")
+    return table
+
+
+def _spread(values: Iterable[float], *, decimals: int) -> str:
+    """The median, and the range around it."""
+    ordered = sorted(values)
+    return f"{median(ordered):,.{decimals}f} ({ordered[0]:,.{decimals}f} to {ordered[-1]:,.{decimals}f})"

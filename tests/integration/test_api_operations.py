@@ -1,0 +1,112 @@
+"""What operators and machines look at: liveness, readiness, metrics, documents, the pages of problems."""
+
+import re
+
+import pytest
+
+from tests.gateway import Gateway, done, refused
+
+# The codes of the contract that this service can answer with, by status.
+CODES = {
+    400: ["malformed_request"],
+    404: ["sku_not_found", "reservation_not_found", "not_found"],
+    405: ["method_not_allowed"],
+    409: [
+        "out_of_stock", "shortfall", "stock_below_zero", "reservation_committed", "reservation_released",
+        "reservation_cancelled", "reservation_voided", "reservation_fulfilled", "reservation_not_committed",
+        "lifetime_exceeded", "quantity_exceeds_reservation",
+    ],
+    410: ["reservation_expired"],
+    412: ["sequence_mismatch"],
+    413: ["body_too_large"],
+    415: ["unsupported_media_type"],
+    422: ["validation_failed", "idempotency_conflict", "quantity_above_limit"],
+    429: ["agent_quota_exceeded", "backpressure"],
+    503: ["ledger_unavailable", "outcome_unknown", "busy"],
+}  # fmt: skip
+RESERVATION = "/inventory/v1/reservations/{token}"
+SKU = "/inventory/v1/skus/{sku}"
+# Every path, and what it takes.
+METHODS = {
+    "/inventory/v1/reservations": ["POST"],
+    RESERVATION: ["DELETE", "GET"],
+    **{f"{RESERVATION}/{verb}": ["POST"] for verb in ("commit", "release", "extend", "payment", "cancel")},
+    SKU: ["GET", "PATCH", "PUT"],
+    f"{SKU}/availability": ["GET"],
+    f"{SKU}/adjustments": ["POST"],
+    "/inventory/v1/availability": ["POST"],
+    "/inventory/v1/ledger": ["GET"],
+    "/livez": ["GET"],
+    "/readyz": ["GET"],
+    "/metrics": ["GET"],
+    "/problems/{slug}": ["GET"],
+}
+
+
+def test_alive_and_ready(gateway: Gateway) -> None:
+    assert done(gateway.get("/livez")) == {"status": "alive"}
+    assert done(gateway.get("/readyz")) == {"status": "ready"}
+
+
+def test_metrics_count(gateway: Gateway) -> None:
+    def value(series: str) -> float:
+        answer = gateway.get("/metrics")
+        assert answer.status == 200
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+        found = re.search(rf"^{re.escape(series)} (\S+)$", answer.body.decode(), re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    counted = {
+        "lastunit_held_units_total": 3,
+        "lastunit_committed_units_total": 2,
+        'lastunit_refusals_total{code="out_of_stock"}': 1,
+        'lastunit_request_seconds_count{method="POST",route="/inventory/v1/reservations",status="201"}': 1,
+    }
+    sku = gateway.stock(3)
+    before = {series: value(series) for series in counted}
+    held = gateway.reserve(sku, 3)
+    refused(gateway.post("reservations", {"sku": sku, "agent_id": "agent"}), 409, "out_of_stock", lines=list)
+    done(gateway.verb(held, "commit", {"lines": [{"sku": sku, "quantity": 2}]}))
+    assert {series: value(series) - before[series] for series in counted} == counted
+    assert value("lastunit_engine_up") == 1
+    assert abs(value("lastunit_clock_offset_seconds")) < 1
+    exposition = gateway.get("/metrics").body.decode()
+    assert 'lastunit_request_seconds_bucket{le="0.0005"' in exposition
+    assert sku not in exposition, "no label grows with SKUs"
+
+
+@pytest.mark.parametrize(("status", "code"), [(status, code) for status, codes in CODES.items() for code in codes])
+def test_every_problem_has_its_page(gateway: Gateway, status: int, code: str) -> None:
+    answer = gateway.get("/problems/" + code.replace("_", "-"))
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert code in answer.body.decode()
+    assert f"HTTP {status}" in answer.body.decode()
+
+
+def test_documents(gateway: Gateway) -> None:
+    assert gateway.get("/docs").headers["content-type"].startswith("text/html")
+    document = done(gateway.get("/openapi.json"))
+    assert {
+        path: sorted(method.upper() for method in methods) for path, methods in document["paths"].items()
+    } == METHODS
+
+
+@pytest.mark.parametrize("path", ["/", "/nope", "/inventory/v1", "/livez/", "//livez", "/problems/nope", "/problems/"])
+def test_nothing_is_there(gateway: Gateway, path: str) -> None:
+    refused(gateway.get(path), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", METHODS)
+def test_a_path_names_the_methods_it_takes(gateway: Gateway, path: str) -> None:
+    target = path.replace("{token}", "0-AAAAAAAAAAAAAAAAAAAAAA").replace("{sku}", "A").replace("{slug}", "busy")
+    for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - set(METHODS[path]):
+        answer = gateway(method, target)
+        assert answer.status == 405, method
+        assert sorted(answer.headers["allow"].split(", ")) == METHODS[path]
+        if method != "HEAD":
+            refused(answer, 405, "method_not_allowed")
+
+
+def test_request_ids_differ(gateway: Gateway) -> None:
+    ids = {gateway.get("/livez", traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01").headers["request-id"] for _ in range(50)}
+    assert len(ids) == 50

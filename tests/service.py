@@ -1,0 +1,153 @@
+"""`lastunit serve` as a person starts it: a process of its own, on a free port, over a data directory of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from app.projections.rebuild import Verdict, verify
+from app.settings import load_settings
+from app.store.store import make_store
+from tests.gateway import Gateway
+
+ROOT = Path(__file__).parents[1]
+LINE = re.compile(r"Lastunit answers on (http://\S+) \((.+)\)\n")
+PATIENCE_SECONDS = 20.0
+LOOK_SECONDS = 0.01
+NO_SETTINGS: Mapping[str, object] = {}
+
+Found = TypeVar("Found")
+
+
+class Service:
+    """A service that answers. `process` is its parent process, `gateway` a client of it."""
+
+    def __init__(self, process: "subprocess.Popen[str]", address: str, home: "Home", options: tuple[str, ...]) -> None:
+        self.process = process
+        self.gateway = Gateway(address)
+        self.home = home
+        self._options = options
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Its gateway processes, where it has several."""
+        pids = [
+            int(line) for line in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        ]
+        return [pid for pid in pids if b"multiprocessing.spawn" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def kill(self) -> None:
+        """Kill -9."""
+        self.process.kill()
+        self.process.wait(PATIENCE_SECONDS)
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit status."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE_SECONDS)
+
+    def again(self) -> "Service":
+        """One like it, where it was: on the same data, at the same address."""
+        return self.home.serve(*self._options, port=self.gateway.peer[1])
+
+
+class Home:
+    """A data directory in a folder of its own, and every service that was started on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data_dir = folder / "data"
+        self._runtime_dir = folder
+        self._log = folder / "stderr"
+        self._processes: list[subprocess.Popen[str]] = []
+
+    @property
+    def engine(self) -> dict[str, Any]:
+        """`url` and `pid` of the engine that was started last."""
+        found: dict[str, Any] = json.loads((self.data_dir / "engine.json").read_text())
+        return found
+
+    @property
+    def stderr(self) -> str:
+        return self._log.read_text() if self._log.exists() else ""
+
+    def client(self) -> Redis:
+        """A plain client of the engine."""
+        return Redis.from_url(self.engine["url"], protocol=2, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+
+    def launch(
+        self, *options: str, settings: Mapping[str, object] = NO_SETTINGS, python: Sequence[str] = ("-m", "app")
+    ) -> "subprocess.Popen[str]":
+        """Starts `lastunit serve` with these options, and settings in its environment; it need not come up."""
+        environment = {f"LASTUNIT_{name.upper()}": str(value) for name, value in settings.items()}
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *python, "serve", "--data-dir", str(self.data_dir), *options],
+                cwd=ROOT,
+                env=os.environ | {"XDG_RUNTIME_DIR": str(self._runtime_dir)} | environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self._processes.append(process)
+        return process
+
+    def serve(self, *options: str, port: int = 0, **settings: object) -> Service:
+        """A service that answers; what it logged, if it does not."""
+        process = self.launch("--port", str(port), *options, settings=settings)
+        assert process.stdout
+        announced = LINE.fullmatch(process.stdout.readline())
+        assert announced, self.stderr
+        return Service(process, announced[1], self, options)
+
+    async def verify(self) -> Verdict:
+        """What the replay of the ledger says of the engine's state."""
+        async with make_store(load_settings(), self.engine["url"]) as store:
+            return await verify(store)
+
+    def kill_engine(self) -> None:
+        """Kill -9."""
+        os.kill(self.engine["pid"], signal.SIGKILL)
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+            assert process.stdout
+            process.stdout.close()
+        with suppress(OSError, ValueError):
+            if Path(f"/proc/{self.engine['pid']}/cwd").samefile(self.data_dir):
+                self.kill_engine()
+
+
+@contextmanager
+def open_home() -> Iterator[Home]:
+    """A new home; gone afterwards, with all that runs there."""
+    with tempfile.TemporaryDirectory(prefix="lu-", ignore_cleanup_errors=True) as folder:
+        home = Home(Path(folder))
+        try:
+            yield home
+        finally:
+            home.close()
+
+
+def eventually(attempt: Callable[[], Found], *, seconds_max: float = PATIENCE_SECONDS) -> Found:
+    """The first true result; what cannot be reached yet counts as false."""
+    deadline = time.monotonic() + seconds_max
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            if found := attempt():
+                return found
+        time.sleep(LOOK_SECONDS)
+    raise AssertionError(f"not so within {seconds_max} s")
