@@ -102,7 +102,8 @@ async def _keep_gauges(store: Store) -> None:
         metrics.engine_up.set(int(store.pipeline.is_open))
         metrics.engine_in_flight.set(store.pipeline.in_flight)
         metrics.engine_waiting.set(store.pipeline.waiting)
-        metrics.clock_offset_seconds.set(store.clock.offset_seconds())
+        offsets = (clock.offset_seconds() for clock in store.partitions.clocks)
+        metrics.clock_offset_seconds.set(max(offsets, key=abs))
         await asyncio.sleep(GAUGES_SECONDS)
 
 

@@ -22,7 +22,7 @@
 --   locations safety_stock_units safety_stock_basis_points backorder_limit low_stock_threshold
 --   max_quantity_per_reservation reconciliation_hold_us lead_time_days next_restock_date incoming substitutes
 --   variant_group
--- RETURNS too_late idempotency_conflict replayed sequence_mismatch too_many_locations stock_below_zero
+-- RETURNS too_late reclaiming idempotency_conflict replayed sequence_mismatch too_many_locations stock_below_zero
 --   above_limit adjusted
 -- COST O(locations of the SKU), and at most 200 lines of due reservations
 
@@ -50,7 +50,9 @@ local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
 if command.now_us > not_after_us then
   return empty_sku_reply('too_late', command)
 end
-settle_due(command, { { sku = sku } })
+if not settle_due(command, { { sku = sku } }) then
+  return empty_sku_reply('reclaiming', command)
+end
 redis.call('ZCARD', holds_key)
 local seen = fingerprint ~= '' and redis.call('GET', seen_key)
 if seen then
@@ -67,7 +69,7 @@ local at_location = redis.call('HGET', locations_key, location)
 
 -- decide
 local sequence = balances and balances.sequence or '0'
-if expected_sequence ~= '' and expected_sequence ~= sequence and not (expected_sequence == '*' and balances) then
+if expected_sequence ~= '' and not (balances and (expected_sequence == '*' or expected_sequence == sequence)) then
   return empty_sku_reply('sequence_mismatch', command, sequence)
 end
 if not at_location and redis.call('HLEN', locations_key) >= LOCATIONS_MAX then

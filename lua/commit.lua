@@ -14,7 +14,7 @@
 -- ARGV[7..] sku,quantity text,integer the lines to sell, each SKU once; none means all
 -- REPLY status now_us state agent channel order_id details created_us expires_us sequence lines availability
 -- RETURNS too_late not_found too_many_keys idempotency_conflict replayed unchanged ended quantity_exceeds
---   shortfall committed
+--   reclaiming shortfall committed
 -- COST O(lines), and at most 200 lines of due reservations
 --
 -- A SKU with a reconciliation window keeps the units reserved until it is over (state pending_reconciliation). No
@@ -33,7 +33,9 @@ local order_id, wanted = ARGV[6], wanted_quantities(ARGV, 7)
 
 -- load
 local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
-local record, early_reply = open_reservation(command, reservation_key, token, not_after_us, key_hash, fingerprint)
+local record, early_reply, is_clear = open_reservation(
+  command, reservation_key, token, not_after_us, key_hash, fingerprint
+)
 if early_reply then
   return early_reply
 end
@@ -56,7 +58,7 @@ load_lines(command, lines, 'reserved')
 local hold_us = 0
 for _, line in ipairs(lines) do
   if shortfall_of(line.balances) > 0 then
-    return reservation_reply('shortfall', command, record)
+    return reservation_reply(is_clear and 'shortfall' or 'reclaiming', command, record)
   end
   if not wanted or wanted[line.sku] then
     hold_us = math.max(hold_us, tonumber(line.balances.reconciliation_hold_us))

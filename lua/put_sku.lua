@@ -17,7 +17,7 @@
 --   locations safety_stock_units safety_stock_basis_points backorder_limit low_stock_threshold
 --   max_quantity_per_reservation reconciliation_hold_us lead_time_days next_restock_date incoming substitutes
 --   variant_group
--- RETURNS too_late sku_not_found sequence_mismatch created updated
+-- RETURNS too_late reclaiming sku_not_found sequence_mismatch created updated
 -- COST O(locations of the SKU), and at most 200 lines of due reservations
 
 -- @include integer
@@ -62,16 +62,18 @@ local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
 if command.now_us > not_after_us then
   return empty_sku_reply('too_late', command)
 end
-settle_due(command, { { sku = sku } })
+if not settle_due(command, { { sku = sku } }) then
+  return empty_sku_reply('reclaiming', command)
+end
 redis.call('ZCARD', holds_key)
 redis.call('HLEN', locations_key)
 local balances = load_balances(sku_key)
 
 -- decide
 local sequence = balances and balances.sequence or '0'
-if not balances and not may_create and (expected_sequence == '' or expected_sequence == sequence) then
+if not balances and not may_create and expected_sequence == '' then
   return empty_sku_reply('sku_not_found', command)
-elseif expected_sequence ~= '' and expected_sequence ~= sequence and not (expected_sequence == '*' and balances) then
+elseif expected_sequence ~= '' and not (balances and (expected_sequence == '*' or expected_sequence == sequence)) then
   return empty_sku_reply('sequence_mismatch', command, sequence)
 end
 local is_new = not balances

@@ -61,7 +61,7 @@ async def open_store(engine: Engine) -> AsyncIterator[OpenStore]:
             made = make_store(load_settings(settings), engine.url, REPLACED_INCLUDES if clock else None)
             opened = await stack.enter_async_context(made)
             if clock:
-                clock.gateways.append(opened.clock)
+                clock.gateways += opened.partitions.clocks
             return opened
 
         yield open_one

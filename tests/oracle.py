@@ -205,6 +205,7 @@ class Oracle:
             if line.quantity > stock.available + (backorder_left if allow_backorder else 0):
                 yield ShortLine(
                     line, self._remaining([line])[0], backorder_left, self._next_release_us(line.sku),
+                    max(0, stock.on_hand + stock.backordered - stock.committed - stock.safety_stock),
                     stock.policy.next_restock_date, stock.policy.substitutes,
                 )  # fmt: skip
 
@@ -415,7 +416,9 @@ class Oracle:
         fingerprint, first = self.answers[request.scope]
         if fingerprint != request.fingerprint:
             return IdempotencyConflict()
-        return Done(replace(self._as_at_first(first, record), order_id=record.order_id), is_replayed=True)
+        return Done(
+            replace(self._as_at_first(first, record), order_id=record.order_id), is_replayed=True, has_effect=False
+        )
 
     def _as_at_first(self, first: Reservation, record: Record) -> Reservation:
         return replace(first, status=record.status, remaining=self._remaining(first.lines))
@@ -424,11 +427,11 @@ class Oracle:
         answer = self._answer(record)
         if request.scope:
             self.answers[request.scope] = request.fingerprint, answer
-        return Done(answer, is_replayed=False)
+        return Done(answer, is_replayed=False, has_effect=True)
 
     def _unchanged(self, record: Record) -> Done:
         """It wrote nothing, so nothing is remembered."""
-        return Done(self._answer(record), is_replayed=False)
+        return Done(self._answer(record), is_replayed=False, has_effect=False)
 
     def _sell(self, sku: Sku, quantity: int) -> None:
         self.skus[sku].reserved -= quantity

@@ -93,7 +93,7 @@ def _declare_hot_verbs(router: APIRouter, services: Services) -> None:
             lines=_merged(body.lines),
             idempotency=idempotency_of(request, "", body),
         )
-        if isinstance(outcome, Done) and not outcome.is_replayed:
+        if isinstance(outcome, Done) and outcome.has_effect and outcome.reservation.status == "committed":
             metrics.committed_units_total.inc(sum(line.quantity for line in outcome.reservation.lines))
         return verb_answer(outcome, verb="commit")
 

@@ -41,12 +41,17 @@ class QuantityAboveLimit:
 
 @dataclass(frozen=True, slots=True)
 class ShortLine:
-    """A line that could not be held, and what would help: units left to backorder, the next deadline of a hold (us)."""
+    """A line that could not be held, and what would help.
+
+    `backorder_left` units could be promised beyond stock; `releasable` would be available if every hold ended, the next at
+    `next_release_us`.
+    """
 
     line: Line
     remaining: Remaining
     backorder_left: int
     next_release_us: int | None
+    releasable: int
     next_restock_date: str | None = None
     substitutes: tuple[str, ...] = ()
 
@@ -99,10 +104,11 @@ class LifetimeExceeded:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The verb has had its effect, now or before; `is_replayed` when this is a remembered answer."""
+    """The verb has had its effect: now (`has_effect`) or before; `is_replayed` when this is a remembered answer."""
 
     reservation: Reservation
     is_replayed: bool
+    has_effect: bool
 
 
 VerbOutcome = (

@@ -38,6 +38,7 @@ def advice_for(
     available: int,
     backorder_left: int,
     next_release_us: int | None,
+    releasable: int,
     now_us: int,
     next_restock_date: str | None = None,
     substitutes: tuple[str, ...] = (),
@@ -45,7 +46,7 @@ def advice_for(
     """What to do about a wish for `requested` units: the first that may help, the nearest help first."""
     if requested <= available:
         return PROCEED
-    if next_release_us is not None:
+    if next_release_us is not None and requested <= releasable:
         retry_after_ms = max(1, -(-(next_release_us - now_us) // 1000))
         return Advice("retry_after", retry_after_ms=retry_after_ms, next_release_us=next_release_us)
     if requested <= max(available, 0) + backorder_left:

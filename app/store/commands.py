@@ -37,11 +37,10 @@ from app.domain.outcomes import (
 )
 from app.domain.types import Line, Reservation, Sku, Token
 from app.store import calls
-from app.store.clock import EngineClock
 from app.store.decoding import decode_lines, decode_remaining, decode_reservation, decode_sku, decode_texts
 from app.store.keys import TOKEN_CHARS, Keyspace, PartitionKeys, derived_token, idempotency_hash, new_token
 from app.store.opening import Partitions
-from app.store.pipeline import Pipeline
+from app.store.pipeline import Pipeline, Reply
 from app.store.scripts import Script
 
 RECLAIM_CALLS_MAX = 20
@@ -83,7 +82,6 @@ class Commands:
         scripts: Mapping[str, Script],
         keyspace: Keyspace,
         partitions: Partitions,
-        clock: EngineClock,
         timeout_us: int,
         max_lifetime_us: int,
     ) -> None:
@@ -91,7 +89,6 @@ class Commands:
         self._scripts = scripts
         self._keyspace = keyspace
         self._partitions = partitions
-        self._clock = clock
         self._timeout_us = timeout_us
         self._max_lifetime_us = max_lifetime_us
 
@@ -116,16 +113,11 @@ class Commands:
         for line in lines:
             script_keys += (keys.sku(line.sku), keys.holds(line.sku))
             pairs += (line.sku, line.quantity)
-        for _ in range(RECLAIM_CALLS_MAX):
-            args = calls.ReserveArgs(
-                self._not_after_us(), token, agent_id, channel, ttl_us, int(allow_backorder), fingerprint, encoded,
-            )  # fmt: skip
-            raw = await self._pipeline.call(self._scripts["reserve"], script_keys, (*args, *pairs))
-            reply = calls.ReserveReply(*raw)
-            self._clock.hear(int(reply.now_us))
-            if reply.status != b"reclaiming":
-                return self._reserve_outcome(keys, args, reply)
-        raise EngineBusy("too much is due on these SKUs at once")
+        args = calls.ReserveArgs(
+            self._not_after_us(keys), token, agent_id, channel, ttl_us, int(allow_backorder), fingerprint, encoded,
+        )  # fmt: skip
+        reply = calls.ReserveReply(*await self._call("reserve", keys, script_keys, (*args, *pairs)))
+        return self._reserve_outcome(keys, args, reply)
 
     def _reserve_outcome(
         self, keys: PartitionKeys, args: calls.ReserveArgs, reply: calls.ReserveReply
@@ -218,7 +210,7 @@ class Commands:
         keys = self._keyspace.of_token(token)
         if keys is None:
             return ReservationNotFound()
-        args = calls.ReadArgs(self._not_after_us(), token)
+        args = calls.ReadArgs(self._not_after_us(keys), token)
         outcome = await self._reservation_call("read", keys, token, args)
         assert isinstance(outcome, ReservationNotFound | Done)
         return outcome
@@ -241,15 +233,14 @@ class Commands:
             fingerprint = idempotency.fingerprint
         encoded = _encode_details(details, key_hash, fingerprint)
         args_type, _ = calls.CONTRACTS[name]
-        args = args_type(self._not_after_us(), token, key_hash, fingerprint, encoded, *rest)
+        args = args_type(self._not_after_us(keys), token, key_hash, fingerprint, encoded, *rest)
         return await self._reservation_call(name, keys, token, (*args, *pairs))
 
     async def _reservation_call(
         self, name: str, keys: PartitionKeys, token: Token, args: Sequence[calls.Argument]
     ) -> VerbOutcome:
         script_keys = (keys.meta, keys.ledger, keys.deadlines, keys.reservation(token))
-        reply = calls.ReservationReply(*await self._pipeline.call(self._scripts[name], script_keys, args))
-        self._clock.hear(int(reply.now_us))
+        reply = calls.ReservationReply(*await self._call(name, keys, script_keys, args))
         match reply.status:
             case status if status in VERB_REFUSALS:
                 return VERB_REFUSALS[status]
@@ -258,7 +249,11 @@ class Commands:
             case b"committed" | b"released" | b"moved" | b"cancelled" | b"found" | b"unchanged" | b"replayed":
                 reservation = decode_reservation(token, reply)
                 self._partitions.saw(keys.index, reservation.sequence)
-                return Done(reservation, is_replayed=reply.status == b"replayed")
+                return Done(
+                    reservation,
+                    is_replayed=reply.status == b"replayed",
+                    has_effect=reply.status not in {b"replayed", b"unchanged", b"found"},
+                )
             case _:
                 raise _unexpected(name, reply.status)
 
@@ -279,7 +274,7 @@ class Commands:
         key_hash = self._key_hash(keys, idempotency) if idempotency else ""
         fingerprint = idempotency.fingerprint if idempotency else ""
         args = calls.AdjustArgs(
-            self._not_after_us(), sku, location_id, mode, amount, expected_sequence, reason,
+            self._not_after_us(keys), sku, location_id, mode, amount, expected_sequence, reason,
             fingerprint, SEEN_RETENTION_MS, _encode_details(details, key_hash, fingerprint),
         )  # fmt: skip
         reply = await self._sku_call("adjust", keys, sku, args, keys.seen("adjustment", key_hash))
@@ -311,7 +306,7 @@ class Commands:
         """Stores these policy fields (see `app.store.decoding`), creating the SKU if that is allowed."""
         keys = self._keyspace.of_sku(sku)
         kept = _encode_details({**(details or {}), "policy": fields}, "", "")
-        args = calls.PutSkuArgs(self._not_after_us(), sku, expected_sequence, int(may_create), kept)
+        args = calls.PutSkuArgs(self._not_after_us(keys), sku, expected_sequence, int(may_create), kept)
         pairs = [text for field in fields.items() for text in field]
         reply = await self._sku_call("put_sku", keys, sku, (*args, *pairs))
         match reply.status:
@@ -327,30 +322,23 @@ class Commands:
     async def availability(self, sku: Sku) -> AvailabilityOutcome:
         """The SKU as it stands."""
         keys = self._keyspace.of_sku(sku)
-        for _ in range(RECLAIM_CALLS_MAX):
-            args = calls.AvailabilityArgs(self._not_after_us(), sku)
-            reply = await self._sku_call("availability", keys, sku, args)
-            match reply.status:
-                case b"found":
-                    return SkuAnswered(decode_sku(sku, reply))
-                case b"sku_not_found":
-                    return SkuNotFound(sku)
-                case b"reclaiming":
-                    continue
-                case _:
-                    raise _unexpected("availability", reply.status)
-        raise EngineBusy("too much is due on this SKU at once")
+        reply = await self._sku_call("availability", keys, sku, calls.AvailabilityArgs(self._not_after_us(keys), sku))
+        match reply.status:
+            case b"found":
+                return SkuAnswered(decode_sku(sku, reply))
+            case b"sku_not_found":
+                return SkuNotFound(sku)
+            case _:
+                raise _unexpected("availability", reply.status)
 
     async def expire(self, partition: PartitionKeys) -> Swept:
         """Settles some of what is due in a partition."""
         script_keys = (partition.meta, partition.ledger, partition.deadlines)
-        args = calls.ExpireArgs(self._not_after_us())
-        reply = calls.ExpireReply(*await self._pipeline.call(self._scripts["expire"], script_keys, args))
-        now_us = int(reply.now_us)
-        self._clock.hear(now_us)
+        args = calls.ExpireArgs(self._not_after_us(partition))
+        reply = calls.ExpireReply(*await self._call("expire", partition, script_keys, args))
         if reply.status != b"swept":
             raise _unexpected("expire", reply.status)
-        return Swept(int(reply.settled_lines), int(reply.next_deadline_us) or None, now_us)
+        return Swept(int(reply.settled_lines), int(reply.next_deadline_us) or None, int(reply.now_us))
 
     async def ping(self) -> None:
         """Proves that the engine runs scripts: reads a reservation that does not exist; raises EngineError."""
@@ -364,8 +352,7 @@ class Commands:
         self, name: str, keys: PartitionKeys, sku: Sku, args: Sequence[calls.Argument], *more_keys: str
     ) -> calls.SkuReply:
         script_keys = (keys.meta, keys.ledger, keys.deadlines, keys.sku(sku), keys.holds(sku), keys.locations(sku))
-        reply = calls.SkuReply(*await self._pipeline.call(self._scripts[name], (*script_keys, *more_keys), args))
-        self._clock.hear(int(reply.now_us))
+        reply = calls.SkuReply(*await self._call(name, keys, (*script_keys, *more_keys), args))
         self._partitions.saw(keys.index, int(reply.sequence))
         return reply
 
@@ -374,8 +361,19 @@ class Commands:
             return new_token(keys)
         return derived_token(keys, self._partitions.secrets[keys.index], *idempotency.scope)
 
-    def _not_after_us(self) -> int:
-        return self._clock.now_us() + self._timeout_us
+    async def _call(
+        self, name: str, keys: PartitionKeys, script_keys: Sequence[str], args: Sequence[calls.Argument]
+    ) -> Reply:
+        """The script's reply, called again while it says that more is due than it settles in one call."""
+        for _ in range(RECLAIM_CALLS_MAX):
+            reply = await self._pipeline.call(self._scripts[name], script_keys, args)
+            self._partitions.clocks[keys.index].hear(int(reply[1]))
+            if reply[0] != b"reclaiming":
+                return reply
+        raise EngineBusy("more is due on these SKUs than a command may settle")
+
+    def _not_after_us(self, keys: PartitionKeys) -> int:
+        return self._partitions.clocks[keys.index].now_us() + self._timeout_us
 
 
 def _pairs(lines: Iterable[Line]) -> list[calls.Argument]:
@@ -394,7 +392,7 @@ def _out_of_stock(reply: calls.ReserveReply) -> OutOfStock:
     remaining = {row.sku: row for row in decode_remaining(reply.availability)}
     short = []
     for row in reply.lines.decode().split("\n"):
-        sku, quantity, backorder_left, next_release_us, next_restock_date, substitutes = row.split("\t")
+        sku, quantity, backorder_left, next_release_us, releasable, next_restock_date, substitutes = row.split("\t")
         line = Line(Sku(sku), int(quantity))
         short.append(
             ShortLine(
@@ -402,6 +400,7 @@ def _out_of_stock(reply: calls.ReserveReply) -> OutOfStock:
                 remaining=remaining[line.sku],
                 backorder_left=int(backorder_left),
                 next_release_us=int(next_release_us) or None,
+                releasable=int(releasable),
                 next_restock_date=next_restock_date or None,
                 substitutes=decode_texts(substitutes) if substitutes else (),
             )

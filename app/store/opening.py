@@ -21,16 +21,14 @@ log = structlog.get_logger()
 
 
 class Partitions:
-    """What this gateway knows of the partitions it opened: their secrets, the highest sequence seen in each."""
+    """What this gateway knows of the partitions it opened: clock and secret of each, the highest sequence seen."""
 
-    def __init__(
-        self, keyspace: Keyspace, scripts: Mapping[str, Script], clock: EngineClock, *, retention_ms: int
-    ) -> None:
+    def __init__(self, keyspace: Keyspace, scripts: Mapping[str, Script], *, retention_ms: int) -> None:
         self._keyspace = keyspace
         self._scripts = scripts
-        self._clock = clock
         self._retention_ms = retention_ms
         self._is_first_time = True
+        self.clocks = [EngineClock() for _ in keyspace.partitions]
         self.secrets: list[bytes] = [b""] * len(keyspace.partitions)
         self.sequences: list[int] = [0] * len(keyspace.partitions)
 
@@ -73,7 +71,7 @@ class Partitions:
             case b"opened":
                 self.secrets[index] = reply.secret
                 self.saw(index, int(reply.sequence))
-                self._clock.hear(int(reply.now_us))
+                self.clocks[index].hear(int(reply.now_us))
             case b"schema_mismatch":
                 raise StartupError(
                     f"The engine's data is of schema version {found}, this service knows {SCHEMA_VERSION}: "

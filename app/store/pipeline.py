@@ -40,7 +40,6 @@ from app.domain.errors import (
     EngineError,
     EngineUnavailable,
     OutcomeUnknown,
-    StartupError,
 )
 from app.store.calls import Argument
 from app.store.scripts import Script
@@ -160,7 +159,7 @@ class Pipeline:
             writer = asyncio.create_task(self._write(connection))
             try:
                 await self._read(connection)
-            except (RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next connection is a new chance
                 log.warning("engine_connection_lost", error=type(error).__name__, in_flight=len(self._in_flight))
             finally:
                 self._connection = None
@@ -174,8 +173,10 @@ class Pipeline:
 
     async def _reopen(self) -> AbstractConnection:
         async for attempt in AsyncRetrying(
-            wait=wait_exponential_jitter(RECONNECT_SECONDS_MIN, RECONNECT_SECONDS_MAX, jitter=RECONNECT_SECONDS_MIN),
-            retry=retry_if_exception_type((EngineError, StartupError)),
+            wait=wait_exponential_jitter(
+                multiplier=RECONNECT_SECONDS_MIN, max=RECONNECT_SECONDS_MAX, jitter=RECONNECT_SECONDS_MIN
+            ),
+            retry=retry_if_exception_type(Exception),  # a gateway that stops trying is dead and does not know it
         ):
             with attempt:
                 connection = await self._open()
@@ -189,6 +190,10 @@ class Pipeline:
             async with asyncio.timeout(self._open_timeout_seconds):
                 await connection.connect()
                 await self._on_open(Opening(connection))
+        except ResponseError as error:
+            await connection.disconnect(nowait=True)
+            self.refusal = f"the engine denies what the service needs ({error})"
+            raise EngineUnavailable(self.refusal) from None
         except (RedisError, OSError) as error:
             await connection.disconnect(nowait=True)
             self.refusal = f"the engine cannot be reached ({type(error).__name__})"

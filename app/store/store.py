@@ -8,7 +8,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from app.settings import Settings
 from app.store.calls import check_contracts
-from app.store.clock import MICROSECONDS, EngineClock
+from app.store.clock import MICROSECONDS
 from app.store.commands import Commands
 from app.store.keys import Keyspace
 from app.store.opening import Partitions
@@ -25,7 +25,7 @@ class Store:
     commands: Commands
     pipeline: Pipeline
     keyspace: Keyspace
-    clock: EngineClock
+    partitions: Partitions
     client: Redis
 
     async def __aenter__(self) -> Self:
@@ -42,8 +42,8 @@ def make_store(settings: Settings, url: str, replaced_includes: Mapping[str, str
     """The store for the engine at `url`; enter it to connect. `replaced_includes` is for tests: see `load_scripts`."""
     scripts: dict[str, Script] = load_scripts(replaced_includes)
     check_contracts(scripts)
-    keyspace, clock = Keyspace(settings.partitions), EngineClock()
-    partitions = Partitions(keyspace, scripts, clock, retention_ms=settings.record_retention_seconds * 1000)
+    keyspace = Keyspace(settings.partitions)
+    partitions = Partitions(keyspace, scripts, retention_ms=settings.record_retention_seconds * 1000)
     # retry=None: a call that lost its answer may have run, so nothing is ever sent twice (docs/promises.md).
     pipelined = BlockingConnectionPool.from_url(url, protocol=2, retry=None, socket_timeout=None, max_connections=1)
     pool = BlockingConnectionPool.from_url(
@@ -68,8 +68,7 @@ def make_store(settings: Settings, url: str, replaced_includes: Mapping[str, str
         scripts=scripts,
         keyspace=keyspace,
         partitions=partitions,
-        clock=clock,
         timeout_us=int(settings.engine_timeout_seconds * MICROSECONDS),
         max_lifetime_us=int(settings.max_lifetime_seconds * MICROSECONDS),
     )
-    return Store(commands, pipeline, keyspace, clock, Redis.from_pool(pool))
+    return Store(commands, pipeline, keyspace, partitions, Redis.from_pool(pool))

@@ -72,8 +72,8 @@ def _check_host(host: str) -> None:
         if host == "localhost" or ipaddress.ip_address(host).is_loopback:
             return
     raise StartupError(
-        f"Without API keys the service listens on loopback only, not on {host}: set api_keys_file "
-        "(LASTUNIT_API_KEYS_FILE), or use --host 127.0.0.1."
+        f"Without API keys (api_keys_file, which this version does not take yet) the service listens on loopback only, "
+        f"not on {host}: use --host 127.0.0.1."
     )
 
 

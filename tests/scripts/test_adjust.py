@@ -85,7 +85,7 @@ def test_expected_sequence_of_a_sku(partition: Partition, expected: str, status:
 
 @pytest.mark.parametrize(
     ("expected", "status"),
-    [("", "adjusted"), ("0", "adjusted"), ("*", "sequence_mismatch"), ("1", "sequence_mismatch")],
+    [("", "adjusted"), ("0", "sequence_mismatch"), ("*", "sequence_mismatch"), ("1", "sequence_mismatch")],
 )
 def test_expected_sequence_of_a_sku_that_is_not(partition: Partition, expected: str, status: str) -> None:
     reply = partition("adjust", expected_sequence=expected)

@@ -72,7 +72,7 @@ async def test_held(store: Store, clock: VirtualClock) -> None:
     assert [row.available for row in held.remaining] == [8, 0]
     assert held.review_due_at_us is not None
     read = await store.commands.read(held.token)
-    assert read == Done(held, is_replayed=False)
+    assert read == Done(held, is_replayed=False, has_effect=False)
 
 
 async def test_reserve_refused(store: Store, clock: VirtualClock) -> None:

@@ -103,7 +103,7 @@ def test_a_refusal_says_what_would_help(partition: Partition) -> None:
     partition.hold("A", 1, ttl_us=30 * SECOND_US)
     reply = partition("reserve", "A", 2)
     next_release_us = partition.clock.now_us + 30 * SECOND_US
-    assert reply.lines == f'A\t2\t3\t{next_release_us}\t2026-03-01\t["B"]'
+    assert reply.lines == f'A\t2\t3\t{next_release_us}\t5\t2026-03-01\t["B"]'
     assert reply.availability == "A\t0\t5"
 
 

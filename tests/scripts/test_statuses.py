@@ -81,6 +81,16 @@ def with_too_much_due(partition: Partition, name: str) -> Reply:
     return partition(name, *(("A", 201) if name == "reserve" else ()), token="t")
 
 
+def short_until_more_is_settled(partition: Partition, name: str) -> Reply:
+    partition.stock("A", 250)
+    for _ in range(249):
+        partition.hold("A", 1)
+    token = partition.hold("A", 1, ttl_us=2 * TTL_US)
+    partition("adjust", mode="count", amount=10)
+    partition.clock.advance_us(TTL_US)
+    return partition(name, token=token)
+
+
 def with_every_location_taken(partition: Partition, name: str) -> Reply:
     for number in range(200):
         partition("adjust", location=f"l{number}", amount=0)
@@ -122,6 +132,7 @@ SCENES: dict[str, Scene] = {
     "unchanged": again,
     "reclaiming": with_too_much_due,
     "sequence_mismatch": with_stock(expected_sequence="7"),
+    "commit reclaiming": short_until_more_is_settled,
     "release ended": of_a_committed_one,
     "adjust too_many_locations": with_every_location_taken,
     "adjust stock_below_zero": with_stock(amount=-11),

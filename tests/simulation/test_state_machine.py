@@ -146,6 +146,11 @@ class Shop(RuleBasedStateMachine):
         idempotency, amount = _idempotency(key, "adjust", sku), max(0, amount) if mode == "count" else amount
         self._run(self._twin.adjust(sku, mode=mode, amount=amount, reason="", idempotency=idempotency, **how))
 
+    @rule(token=tokens)
+    def count_takes_its_units_away(self, token: Token) -> None:
+        sku = self._twin.oracle.records[token].skus[0]
+        self.adjust(sku, mode="count", amount=0, location_id=LOCATIONS[0], expected_sequence="", key=None)
+
     @rule(
         sku=st.sampled_from([*SKUS, UNKNOWN_SKU]), policy=policies, may_create=st.booleans(), expected_sequence=if_match
     )

@@ -68,7 +68,7 @@ async def open_twin(engine: Engine, *, seed: int) -> AsyncIterator["Twin"]:
     clock = VirtualClock(engine.client)
     with repeatable(seed):
         async with make_store(load_settings(SETTINGS), engine.url, REPLACED_INCLUDES) as store:
-            clock.gateways.append(store.clock)
+            clock.gateways += store.partitions.clocks
             yield Twin(engine, store, clock)
 
 
@@ -148,7 +148,7 @@ class Twin:
     async def _compare(
         self, name: str, answer: Awaitable[object], expected: Callable[[object], object], *, is_question: bool = False
     ) -> object:
-        not_after_us = self._store.clock.now_us() + TIMEOUT_US
+        not_after_us = self._store.partitions.clocks[0].now_us() + TIMEOUT_US
         now_us = self._time.read(self.clock.now_us, seen_us=not_after_us)
         is_late = now_us > not_after_us and not is_question
         before, self.oracle.now_us = len(self.oracle.ledger), now_us
@@ -157,7 +157,7 @@ class Twin:
         except EngineBusy:
             outcome = BUSY
         agree(f"{name} answered", outcome, BUSY if is_late else expected(outcome))
-        agree(f"{name} heard the time", self._store.clock.now_us(), now_us)
+        agree(f"{name} heard the time", self._store.partitions.clocks[0].now_us(), now_us)
         agree(f"{name} wrote", self.entries(after=before), self.oracle.ledger[before:])
         if len(self.oracle.ledger) > before:
             self._time.store(self.clock.now_us, now_us)

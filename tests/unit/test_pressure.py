@@ -30,6 +30,7 @@ def test_the_first_that_fits(available: int, threshold: int, pressure: Pressure)
         ({"next_release_us": 5_000_001}, Advice("retry_after", retry_after_ms=4001, next_release_us=5_000_001)),
         ({"next_release_us": 1_000_001}, Advice("retry_after", retry_after_ms=1, next_release_us=1_000_001)),
         ({"next_release_us": 900_000}, Advice("retry_after", retry_after_ms=1, next_release_us=900_000)),
+        ({"next_release_us": 5_000_001, "releasable": 2}, Advice("give_up")),
         ({"backorder_left": 1}, Advice("backorder")),
         ({"requested": 4, "backorder_left": 1}, Advice("give_up")),
         ({"next_restock_date": "2026-03-01"}, Advice("preorder", next_restock_date="2026-03-01")),
@@ -51,5 +52,12 @@ def test_the_first_that_fits(available: int, threshold: int, pressure: Pressure)
     ],
 )
 def test_the_nearest_help_comes_first(given: dict[str, object], advice: Advice) -> None:
-    defaults = {"requested": 3, "available": 2, "backorder_left": 0, "next_release_us": None, "now_us": 1_000_000}
+    defaults = {
+        "requested": 3,
+        "available": 2,
+        "backorder_left": 0,
+        "next_release_us": None,
+        "releasable": 3,
+        "now_us": 1_000_000,
+    }
     assert advice_for(**{**defaults, **given}) == advice  # type: ignore[arg-type]  # a row of the table above
