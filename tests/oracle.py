@@ -368,7 +368,7 @@ class Oracle:
     def _mismatch(self, sku: Sku, expected_sequence: str) -> SequenceMismatch | None:
         """Where If-Match does not hold; `*` asks for a SKU that exists, the sequence of one that does not is 0."""
         sequence = self.skus[sku].sequence if sku in self.skus else 0
-        holds = expected_sequence in ("", str(sequence)) or (expected_sequence == "*" and sequence > 0)
+        holds = expected_sequence == "" or (sequence > 0 and expected_sequence in ("*", str(sequence)))
         return None if holds else SequenceMismatch(sequence)
 
     # What is due

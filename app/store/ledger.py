@@ -63,7 +63,7 @@ async def read_page(
     async for looked_to, wanted in read_entries(client, keys, after=after, is_wanted=is_wanted):
         if len(entries) + len(wanted) > limit:
             entries += wanted[: limit - len(entries)]
-            return Page(entries, entries[-1].sequence, is_end=False)
+            return Page(entries, entries[-1].sequence if entries else last, is_end=False)
         entries += wanted
         last = looked_to
         if last - after >= LOOKED_AT_MAX:

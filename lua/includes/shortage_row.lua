@@ -1,4 +1,4 @@
--- @include decimal
+-- @include balances
 -- @include next_release
 
 -- What a refusal tells of a line that is short, and what would help: sku TAB requested TAB backorder left TAB next

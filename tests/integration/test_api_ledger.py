@@ -1,11 +1,16 @@
 """The ledger over HTTP: every field of an entry, in order and without a gap, page by page."""
 
 import itertools
+import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from app.domain.types import Sku
+from app.store.keys import Keyspace
 from tests.gateway import TIME, Gateway, done, refused, shaped
+from tests.service import open_home
 
 ENTRY: dict[str, Any] = {
     "sequence": int,
@@ -132,3 +137,51 @@ def test_nothing_found_is_an_empty_page(gateway: Gateway, query: str) -> None:
 def test_a_query_that_cannot_be(gateway: Gateway, query: str, field: str) -> None:
     (error,) = refused(gateway.get(f"ledger?{query}"), 422, "validation_failed")["errors"]
     assert error["field"] == field
+
+
+PARTITIONS = 3
+
+
+@pytest.fixture(scope="module")
+def partitioned() -> Iterator[Gateway]:
+    """A service of several partitions, with ten entries in each of them."""
+    with open_home() as home:
+        gateway = home.serve(partitions=PARTITIONS).gateway
+        counts = [0] * PARTITIONS
+        while min(counts) < 10:
+            sku = f"SKU-{uuid.uuid4().hex}"
+            partition = Keyspace(PARTITIONS).of_sku(Sku(sku)).index
+            if counts[partition] < 10:
+                done(gateway.post(f"skus/{sku}/adjustments", {"delta": 1, "reason": "test"}))
+                counts[partition] += 1
+        yield gateway
+
+
+@pytest.mark.parametrize("limit", [1, 7, 10, 20, 29, 30, 31])
+def test_pages_of_several_partitions(partitioned: Gateway, limit: int) -> None:
+    """Sequences are of a partition each; the position of all of them is opaque."""
+    found = pages(partitioned, "", limit)
+    assert all(len(page) <= limit for page in found)
+    places = [(entry["partition"], entry["sequence"]) for page in found for entry in page]
+    assert sorted(places) == [(partition, sequence) for partition in range(PARTITIONS) for sequence in range(1, 11)]
+
+
+def test_a_sku_and_a_token_name_their_partition(partitioned: Gateway) -> None:
+    skus = {entry["partition"]: entry["sku"] for entry in partitioned.entries()}
+    for partition, sku in skus.items():
+        (entry,) = partitioned.entries(sku=sku, after=0)
+        assert entry["command_id"] == f"{partition}-{entry['sequence']}"
+        held = partitioned.reserve(sku)
+        assert held["token"].startswith(f"{partition}-")
+        assert [entry["sku"] for entry in partitioned.entries(token=held["token"])] == [sku]
+        done(partitioned.verb(held, "release"))
+    lines = [{"sku": sku, "quantity": 1} for sku in skus.values()]
+    (error,) = refused(partitioned.post("reservations", {"lines": lines, "agent_id": "a"}), 422, "validation_failed")[
+        "errors"
+    ]
+    assert error["field"] == "lines"
+
+
+@pytest.mark.parametrize("cursor", ["1", "x", "e30", "eyI5IjogMX0=", "eyIwIjogLTF9", "bnVsbA==", "%00", "A" * 16_385])
+def test_a_position_that_is_none_of_ours(partitioned: Gateway, cursor: str) -> None:
+    refused(partitioned.get(f"ledger?after={cursor}"), 422, "validation_failed")
