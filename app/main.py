@@ -73,6 +73,7 @@ def create_app(settings: Settings) -> Front:
 def worker() -> Front:
     """The gateway of a worker process, its settings from the environment."""
     end_with_parent()
+    metrics.forget_the_dead()
     settings = load_settings()
     configure_logging(settings.log_level)
     return create_app(settings)

@@ -47,6 +47,13 @@ class Gateway:
         self.address = address
         host, _, port = address.removeprefix("http://").rpartition(":")
         self.peer = host, int(port)
+        self._documented: list[tuple[re.Pattern[str], dict[str, Any]]] = []
+
+    def hold_to_its_word(self) -> "Gateway":
+        """From now on no answer may have a status that /openapi.json does not name."""
+        for path, operations in self.get("/openapi.json").json["paths"].items():
+            self._documented.append((re.compile(re.sub(r"{\w+}", "[^/]+", path)), operations))
+        return self
 
     def __call__(self, method: str, path: str, value: object = NOTHING, **headers: str) -> Answer:
         """Sends a value as JSON; `idempotency_key="k"` is the header Idempotency-Key."""
@@ -70,7 +77,13 @@ class Gateway:
         if content or method in ("POST", "PUT", "PATCH"):
             rows.append(("Content-Length", str(len(content))))
         head = "".join(f"{name}: {text}\r\n" for name, text in rows)
-        return self.write(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + content, method=method)
+        answer = self.write(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + content, method=method)
+        for path, operations in self._documented:
+            if (operation := operations.get(method.lower())) and path.fullmatch(target.partition("?")[0]):
+                assert str(answer.status) in operation["responses"], (
+                    f"{method} {target} says nothing of {answer.status}"
+                )
+        return answer
 
     def write(self, wire: bytes, *, method: str = "GET") -> Answer:
         """Sends these bytes; the server may answer, and close, before it has read them all."""

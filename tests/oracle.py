@@ -37,32 +37,12 @@ from app.domain.outcomes import (
 from app.domain.types import Line, Policy, Remaining, Reservation, Sku, SkuState, Token
 
 QUANTITY_MAX = 10**12
-CLOCK_STEP_US_MAX, CLOCK_STORED_AGE_US_MAX = 60_000_000, 30_000_000
 # How much is settled of what a command is not about, in lines; what it is about is settled whole.
 SETTLED_ELSEWHERE_LINES_MAX = 4
 SWEPT_LINES_MAX = 100
 
 OPEN = ("held", "payment_pending")
 LIVE = (*OPEN, "pending_reconciliation")
-
-
-class EngineTime:
-    """Engine time, counted from when it was last stored: by a write, after a jump, after half a minute without one."""
-
-    def __init__(self, wall_us: int) -> None:
-        self.store(wall_us, wall_us)
-
-    def store(self, wall_us: int, now_us: int) -> None:
-        self._wall_us, self._now_us = wall_us, now_us
-
-    def read(self, wall_us: int, *, seen_us: int) -> int:
-        """Now. A step back adds nothing; one of more than a minute counts as far as the gateway saw time come too."""
-        step_us = wall_us - self._wall_us
-        believed_us = max(CLOCK_STEP_US_MAX, seen_us - self._now_us)
-        now_us = self._now_us + max(0, min(step_us, believed_us))
-        if not 0 <= step_us <= CLOCK_STORED_AGE_US_MAX:
-            self.store(wall_us, now_us)
-        return now_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,9 +280,9 @@ class Oracle:
 
     def expire(self) -> tuple[int, int | None]:
         """A sweep: the lines that it settled, and the next deadline."""
-        settled_lines = self._settle_elsewhere(SWEPT_LINES_MAX)
+        lines = self._settle_elsewhere(SWEPT_LINES_MAX)
         live = [record.deadline_us for record in self.records.values() if record.status in LIVE]
-        return settled_lines, min(live, default=None)
+        return lines, min(live, default=None)
 
     # Commands on SKUs
 
@@ -366,7 +346,7 @@ class Oracle:
         return SkuAnswered(self._state(sku)) if sku in self.skus else SkuNotFound(sku)
 
     def _mismatch(self, sku: Sku, expected_sequence: str) -> SequenceMismatch | None:
-        """Where If-Match does not hold; `*` asks for a SKU that exists, the sequence of one that does not is 0."""
+        """Where If-Match does not hold; of a SKU that does not exist, whose sequence is 0, it never does."""
         sequence = self.skus[sku].sequence if sku in self.skus else 0
         holds = expected_sequence == "" or (sequence > 0 and expected_sequence in ("*", str(sequence)))
         return None if holds else SequenceMismatch(sequence)
@@ -416,9 +396,8 @@ class Oracle:
         fingerprint, first = self.answers[request.scope]
         if fingerprint != request.fingerprint:
             return IdempotencyConflict()
-        return Done(
-            replace(self._as_at_first(first, record), order_id=record.order_id), is_replayed=True, has_effect=False
-        )
+        answer = replace(self._as_at_first(first, record), order_id=record.order_id)
+        return Done(answer, is_replayed=True, has_effect=False)
 
     def _as_at_first(self, first: Reservation, record: Record) -> Reservation:
         return replace(first, status=record.status, remaining=self._remaining(first.lines))

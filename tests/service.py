@@ -116,6 +116,15 @@ class Home:
         async with make_store(load_settings(), self.engine["url"]) as store:
             return await verify(store)
 
+    @contextmanager
+    def paused_engine(self) -> Iterator[None]:
+        """SIGSTOP, until the end."""
+        os.kill(self.engine["pid"], signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.engine["pid"], signal.SIGCONT)
+
     def kill_engine(self) -> None:
         """Kill -9."""
         os.kill(self.engine["pid"], signal.SIGKILL)

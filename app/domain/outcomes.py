@@ -43,8 +43,8 @@ class QuantityAboveLimit:
 class ShortLine:
     """A line that could not be held, and what would help.
 
-    `backorder_left` units could be promised beyond stock; `releasable` would be available if every hold ended, the next at
-    `next_release_us`.
+    `backorder_left` units could be promised beyond stock; `releasable` would be available if every hold ended, the next
+    of them at `next_release_us`.
     """
 
     line: Line

@@ -18,6 +18,7 @@ import httpx
 import structlog
 import uvicorn
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from app.domain.errors import EngineError, StartupError
@@ -121,12 +122,15 @@ def _run(settings: Settings, listener: socket.socket) -> None:
         timeout_graceful_shutdown=GRACEFUL_SECONDS_MAX,
     )
     if settings.workers > 1:
-        Multiprocess(config, sockets=[listener]).run()
+        supervisor = Multiprocess(config, sockets=[listener])
+        supervisor.run()
+        has_started = STARTUP_FAILURE not in {process.exitcode for process in supervisor.processes}
     else:
         server = uvicorn.Server(config)
         server.run(sockets=[listener])
-        if not server.started:
-            raise StartupError("The gateway did not start; the log says why.")
+        has_started = server.started
+    if not has_started:
+        raise StartupError("The gateway did not start; the log says why.")
 
 
 def _announce(address: str, engine: str) -> None:

@@ -56,6 +56,10 @@ class Part(StrEnum):
     ENGINE = "engine"
 
 
+cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@cli.command()
 def main(
     parts: Annotated[list[Part] | None, typer.Argument(help="What to measure. [default: all]")] = None,
     *,
@@ -97,4 +101,4 @@ def _engine_costs(plan: Plan) -> Iterator[EngineCost]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    cli()

@@ -7,6 +7,7 @@ over the gateway's pipeline, on an engine with the configuration that `lastunit 
 import asyncio
 import hashlib
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,7 +169,7 @@ class Reference:
 
     async def hold(self, sku: Sku) -> Token:
         self._sequence += 1
-        token, now_us = new_token(self._keys), self._store.clock.now_us()
+        token, now_us = new_token(self._keys), time.time_ns() // 1000
         keys = (self._keys.sku(sku), self._keys.deadlines, self._keys.reservation(token), self._keys.ledger)
         await self._store.pipeline.call(
             self._script,

@@ -27,7 +27,9 @@ def home() -> Iterator[Home]:
 def service() -> Iterator[Service]:
     """One service for all tests that leave it running. Nothing sweeps, so that nothing moves by itself."""
     with open_home() as opened:
-        yield opened.serve(sweep_enabled=False)
+        service = opened.serve(sweep_enabled=False)
+        service.gateway.hold_to_its_word()
+        yield service
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +39,7 @@ def routed(service: Service) -> Iterator[Gateway]:
     app = create_app(settings)
     app._table = HotTable(())
     with _served(uvicorn.Server(uvicorn.Config(app, http=Protocol, log_config=None))) as address:
-        yield Gateway(address)
+        yield Gateway(address).hold_to_its_word()
 
 
 @pytest.fixture(params=["table", "router"])

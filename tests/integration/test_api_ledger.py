@@ -1,7 +1,6 @@
 """The ledger over HTTP: every field of an entry, in order and without a gap, page by page."""
 
 import itertools
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from app.domain.types import Sku
 from app.store.keys import Keyspace
 from tests.gateway import TIME, Gateway, done, refused, shaped
-from tests.service import open_home
+from tests.service import Home, open_home
 
 ENTRY: dict[str, Any] = {
     "sequence": int,
@@ -86,12 +85,12 @@ def test_every_kind_of_entry_is_whole(gateway: Gateway) -> None:
 
 
 def test_no_gap_and_no_entry_twice(gateway: Gateway) -> None:
-    before = len(gateway.entries())
-    for _ in range(3):
-        done(gateway.verb(gateway.reserve(gateway.stock(), 2), "release"))
+    skus = [gateway.stock() for _ in range(3)]
+    for sku in skus:
+        done(gateway.verb(gateway.reserve(sku, 2), "release"))
     entries = gateway.entries()
     assert [entry["sequence"] for entry in entries] == list(range(1, len(entries) + 1))
-    assert len(entries) == before + 9
+    assert sum(entry["sku"] in skus for entry in entries) == 9
     assert all(earlier["at"] <= later["at"] for earlier, later in itertools.pairwise(entries))
 
 
@@ -139,22 +138,24 @@ def test_a_query_that_cannot_be(gateway: Gateway, query: str, field: str) -> Non
     assert error["field"] == field
 
 
-PARTITIONS = 3
+PARTITIONS, ENTRIES = 3, 10
 
 
 @pytest.fixture(scope="module")
 def partitioned() -> Iterator[Gateway]:
-    """A service of several partitions, with ten entries in each of them."""
+    """A service of several partitions with as many entries in each, to be read only."""
     with open_home() as home:
         gateway = home.serve(partitions=PARTITIONS).gateway
-        counts = [0] * PARTITIONS
-        while min(counts) < 10:
-            sku = f"SKU-{uuid.uuid4().hex}"
-            partition = Keyspace(PARTITIONS).of_sku(Sku(sku)).index
-            if counts[partition] < 10:
+        for partition in range(PARTITIONS):
+            sku = sku_of(partition)
+            for _ in range(ENTRIES):
                 done(gateway.post(f"skus/{sku}/adjustments", {"delta": 1, "reason": "test"}))
-                counts[partition] += 1
         yield gateway
+
+
+def sku_of(partition: int) -> str:
+    names = (f"SKU-{number}" for number in itertools.count())
+    return next(name for name in names if Keyspace(PARTITIONS).of_sku(Sku(name)).index == partition)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 10, 20, 29, 30, 31])
@@ -163,22 +164,26 @@ def test_pages_of_several_partitions(partitioned: Gateway, limit: int) -> None:
     found = pages(partitioned, "", limit)
     assert all(len(page) <= limit for page in found)
     places = [(entry["partition"], entry["sequence"]) for page in found for entry in page]
-    assert sorted(places) == [(partition, sequence) for partition in range(PARTITIONS) for sequence in range(1, 11)]
-
-
-def test_a_sku_and_a_token_name_their_partition(partitioned: Gateway) -> None:
-    skus = {entry["partition"]: entry["sku"] for entry in partitioned.entries()}
-    for partition, sku in skus.items():
-        (entry,) = partitioned.entries(sku=sku, after=0)
-        assert entry["command_id"] == f"{partition}-{entry['sequence']}"
-        held = partitioned.reserve(sku)
-        assert held["token"].startswith(f"{partition}-")
-        assert [entry["sku"] for entry in partitioned.entries(token=held["token"])] == [sku]
-        done(partitioned.verb(held, "release"))
-    lines = [{"sku": sku, "quantity": 1} for sku in skus.values()]
-    (error,) = refused(partitioned.post("reservations", {"lines": lines, "agent_id": "a"}), 422, "validation_failed")[
-        "errors"
+    assert sorted(places) == [
+        (partition, sequence) for partition in range(PARTITIONS) for sequence in range(1, ENTRIES + 1)
     ]
+
+
+def test_a_sku_and_a_token_name_their_partition(home: Home) -> None:
+    gateway = home.serve(partitions=PARTITIONS).gateway
+    lines = []
+    for partition in range(PARTITIONS):
+        sku = sku_of(partition)
+        done(gateway.post(f"skus/{sku}/adjustments", {"delta": 1, "reason": "test"}))
+        held = gateway.reserve(sku)
+        assert held["token"].startswith(f"{partition}-")
+        (entry,) = gateway.entries(token=held["token"])
+        assert (entry["partition"], entry["sequence"], entry["command_id"]) == (partition, 2, f"{partition}-2")
+        assert gateway.entries(sku=sku, after=1) == [entry]
+        done(gateway.verb(held, "release"))
+        lines.append({"sku": sku, "quantity": 1})
+    answer = gateway.post("reservations", {"lines": lines, "agent_id": "agent"})
+    (error,) = refused(answer, 422, "validation_failed")["errors"]
     assert error["field"] == "lines"
 
 

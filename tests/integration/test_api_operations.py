@@ -1,10 +1,14 @@
 """What operators and machines look at: liveness, readiness, metrics, documents, the pages of problems."""
 
+import os
 import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.gateway import Gateway, done, refused
+from tests.service import Home, eventually
 
 # The codes of the contract that this service can answer with, by status.
 CODES = {
@@ -48,14 +52,15 @@ def test_alive_and_ready(gateway: Gateway) -> None:
     assert done(gateway.get("/readyz")) == {"status": "ready"}
 
 
-def test_metrics_count(gateway: Gateway) -> None:
-    def value(series: str) -> float:
-        answer = gateway.get("/metrics")
-        assert answer.status == 200
-        assert answer.headers["content-type"].startswith("text/plain; version=")
-        found = re.search(rf"^{re.escape(series)} (\S+)$", answer.body.decode(), re.MULTILINE)
-        return float(found[1]) if found else 0.0
+def metric(gateway: Gateway, series: str) -> float:
+    answer = gateway.get("/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    found = re.search(rf"^{re.escape(series)} (\S+)$", answer.body.decode(), re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
+
+def test_metrics_count(gateway: Gateway) -> None:
     counted = {
         "lastunit_held_units_total": 3,
         "lastunit_committed_units_total": 2,
@@ -63,16 +68,34 @@ def test_metrics_count(gateway: Gateway) -> None:
         'lastunit_request_seconds_count{method="POST",route="/inventory/v1/reservations",status="201"}': 1,
     }
     sku = gateway.stock(3)
-    before = {series: value(series) for series in counted}
+    before = {series: metric(gateway, series) for series in counted}
     held = gateway.reserve(sku, 3)
     refused(gateway.post("reservations", {"sku": sku, "agent_id": "agent"}), 409, "out_of_stock", lines=list)
     done(gateway.verb(held, "commit", {"lines": [{"sku": sku, "quantity": 2}]}))
-    assert {series: value(series) - before[series] for series in counted} == counted
-    assert value("lastunit_engine_up") == 1
-    assert abs(value("lastunit_clock_offset_seconds")) < 1
+    assert {series: metric(gateway, series) - before[series] for series in counted} == counted
+    assert metric(gateway, "lastunit_engine_up") == 1
+    assert abs(metric(gateway, "lastunit_clock_offset_seconds")) < 1
     exposition = gateway.get("/metrics").body.decode()
     assert 'lastunit_request_seconds_bucket{le="0.0005"' in exposition
     assert sku not in exposition, "no label grows with SKUs"
+
+
+def test_several_workers_count_as_one(home: Home) -> None:
+    """Whichever is asked answers for all, and nobody counts what a killed one was about to do."""
+    service = home.serve("--workers", "2", engine_timeout_seconds=8)
+    gateway = service.gateway
+    sku = gateway.stock(100)
+    for _ in range(20):
+        gateway.reserve(sku)
+    assert {metric(gateway, "lastunit_held_units_total") for _ in range(10)} == {20}
+    with home.paused_engine(), ThreadPoolExecutor(20) as pool:
+        calls = [pool.submit(gateway.reserve, sku) for _ in range(20)]
+        eventually(lambda: metric(gateway, "lastunit_engine_in_flight") >= 20)
+        for pid in service.worker_pids:
+            os.kill(pid, signal.SIGKILL)
+        assert all(isinstance(call.exception(), OSError) for call in calls)
+    eventually(lambda: metric(gateway, "lastunit_engine_up") == 1 and metric(gateway, "lastunit_engine_in_flight") == 0)
+    assert metric(gateway, "lastunit_held_units_total") == 20, "what a killed one had counted is counted still"
 
 
 @pytest.mark.parametrize(("status", "code"), [(status, code) for status, codes in CODES.items() for code in codes])

@@ -275,13 +275,15 @@ def test_verb_on_an_unknown_token(gateway: Gateway, verb: tuple[str, str, object
 
 
 def test_a_due_hold_is_back_although_nothing_sweeps(gateway: Gateway) -> None:
-    sku = gateway.stock(5)
-    held = gateway.reserve(sku, 5, ttl_seconds=1)
-    eventually(lambda: gateway.availability(sku)["as_of"] >= held["expires_at"])
-    assert balances(gateway, sku) == (5, 0, 0, 5)
-    entry = gateway.entries(token=held["token"])[-1]
-    assert (entry["type"], entry["quantity"], entry["available_quantity"]) == ("reservation.expired", 5, 5)
-    assert entry["at"] >= held["expires_at"]
+    looked_at, reserved, clock = gateway.stock(5), gateway.stock(5), gateway.stock()
+    due = [gateway.reserve(sku, 5, ttl_seconds=1) for sku in (looked_at, reserved)]
+    eventually(lambda: gateway.availability(clock)["as_of"] >= due[1]["expires_at"])
+    gateway.reserve(reserved, 5)
+    assert balances(gateway, looked_at) == (5, 0, 0, 5)
+    for held in due:
+        entry = gateway.entries(token=held["token"])[-1]
+        assert (entry["type"], entry["quantity"], entry["available_quantity"]) == ("reservation.expired", 5, 5)
+        assert entry["at"] >= held["expires_at"]
 
 
 # Commit

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 import pytest
@@ -23,6 +24,7 @@ from tests.service import PATIENCE_SECONDS, Home, Service, eventually
 AGENTS, SKUS, UNITS = 8, 3, 100_000
 SALES_BETWEEN = 100
 RETRY_SECONDS = 0.02
+SLOW_SECONDS = 0.03
 RETRIED_EVERY = 3
 BACK_SECONDS_MAX = 5.0
 
@@ -203,8 +205,10 @@ def test_an_open_request_is_answered_before_the_end(home: Home) -> None:
         assert open_request.recv(100).startswith(b"HTTP/1.1 100"), "its body is being read"
         service.process.terminate()
         eventually(lambda: is_free(service.gateway.peer))
-        assert service.process.poll() is None
-        open_request.sendall(content)
+        for start in range(0, len(content), 4):  # by a client that is slow
+            assert service.process.poll() is None
+            time.sleep(SLOW_SECONDS)
+            open_request.sendall(content[start : start + 4])
         held = done(receive(open_request), 201)
     assert service.process.wait(PATIENCE_SECONDS) == 0
     assert service.again().gateway.read(held)["sku"] == sku
@@ -225,3 +229,26 @@ def test_an_engine_that_died_is_said(home: Home) -> None:
         refused(answer, 503, answer.json["code"])
     assert '"engine_died"' in home.stderr
     assert service.gateway.availability(sku)["reserved_quantity"] == 1
+
+
+def test_an_engine_that_stands_still_is_said(home: Home) -> None:
+    """One call in flight, one that waits, one too many: each is told the truth, in time, and may come again."""
+    service = home.serve(engine_timeout_seconds=0.5, engine_in_flight_max=1, engine_waiting_max=1, sweep_enabled=False)
+    gateway = service.gateway
+    body = {"sku": gateway.stock(1), "agent_id": "agent"}
+    with home.paused_engine(), ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(gateway.post, "reservations", body, idempotency_key="key") for _ in range(3)]
+        answers = [call.result() for call in calls]
+        codes = Counter(answer.json["code"] for answer in answers)
+        assert codes["outcome_unknown"] == 1
+        assert codes["backpressure"] >= 1
+        assert codes.keys() <= {"outcome_unknown", "backpressure", "ledger_unavailable"}
+        for answer in answers:
+            refused(answer, 429 if answer.json["code"] == "backpressure" else 503, answer.json["code"])
+        eventually(lambda: gateway.get("/readyz").status == 503)
+        refused(gateway.get("/readyz"), 503, "ledger_unavailable")
+        refused(gateway.get("ledger"), 503, "ledger_unavailable")
+        assert done(gateway.get("/livez")) == {"status": "alive"}
+    eventually(lambda: gateway.get("/readyz").status == 200, seconds_max=BACK_SECONDS_MAX)
+    held = done(gateway.post("reservations", body, idempotency_key="key"), 201)
+    assert [entry["token"] for entry in gateway.entries()] == [None, held["token"]]

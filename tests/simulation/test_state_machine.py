@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -205,6 +205,7 @@ def test_no_history_is_found_in_which_they_disagree(engine: Engine) -> None:
             max_examples=EXAMPLES[PROFILE],
             stateful_step_count=30,
             deadline=None,
+            phases=set(Phase) - {Phase.explain},  # it takes minutes to name the line that raises
             print_blob=True,
             suppress_health_check=[HealthCheck.too_slow],
         ),

@@ -21,7 +21,8 @@ from app.store.ledger import decode_entry, read_entries
 from app.store.state import State, read_meta, read_state
 from app.store.store import Store, make_store
 from tests.engines import Engine
-from tests.oracle import LIVE, EngineTime, Oracle, Request
+from tests.oracle import LIVE, Oracle, Request
+from tests.simulation.engine_time import EngineTime
 from tests.virtual_clock import REPLACED_INCLUDES, START_US, VirtualClock
 
 TIMEOUT_US = 2_000_000
