@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -89,6 +90,9 @@ async def _lifespan(services: Services) -> AsyncIterator[None]:
         )
     async with make_store(settings, settings.redis_url) as store, contextlib.AsyncExitStack() as stack:
         services.opened_store = store
+        # What start-up made stays: the collector need not look at it again in the middle of a sale.
+        gc.collect()
+        gc.freeze()
         stack.callback(asyncio.create_task(_keep_gauges(store)).cancel)
         if settings.sweep_enabled:
             sweeper = asyncio.create_task(sweep(store, interval_seconds_max=settings.sweep_interval_seconds_max))

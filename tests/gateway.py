@@ -78,11 +78,9 @@ class Gateway:
             rows.append(("Content-Length", str(len(content))))
         head = "".join(f"{name}: {text}\r\n" for name, text in rows)
         answer = self.write(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + content, method=method)
-        for path, operations in self._documented:
-            if (operation := operations.get(method.lower())) and path.fullmatch(target.partition("?")[0]):
-                assert str(answer.status) in operation["responses"], (
-                    f"{method} {target} says nothing of {answer.status}"
-                )
+        for pattern, operations in self._documented:
+            if (operation := operations.get(method.lower())) and pattern.fullmatch(target.partition("?")[0]):
+                assert str(answer.status) in operation["responses"], f"{method} {target} is not said to do this"
         return answer
 
     def write(self, wire: bytes, *, method: str = "GET") -> Answer:
@@ -188,7 +186,7 @@ def refused(answer: Answer, status: int, code: str, **members: type) -> dict[str
     assert problem["status"] == status
     assert problem["type"] == "/problems/" + code.replace("_", "-")
     assert problem["instance"] == answer.headers["request-id"]
-    assert problem["retryable"] or status not in (429, 503)
+    assert problem["retryable"] or status != 503
     return problem
 
 

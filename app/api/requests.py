@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 import jiter
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
 from starlette.requests import Request
 
 from app.api.problems import Problem, invalid
@@ -47,7 +47,11 @@ def normalized_id(text: str) -> str:
     return text
 
 
-Id = Annotated[str, AfterValidator(normalized_id)]
+Id = Annotated[
+    str,
+    AfterValidator(normalized_id),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": ID_CHARACTERS_MAX}),
+]
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:

@@ -35,7 +35,7 @@ class Plan:
     engine_calls: int
 
 
-FULL = Plan(http_rounds=7, http_seconds=4.0, sizes=(1_000, 10_000, 200_000), engine_rounds=250, engine_calls=100)
+FULL = Plan(http_rounds=5, http_seconds=4.0, sizes=(1_000, 10_000, 200_000), engine_rounds=150, engine_calls=100)
 QUICK = Plan(http_rounds=3, http_seconds=1.5, sizes=(1_000, 10_000), engine_rounds=100, engine_calls=100)
 
 

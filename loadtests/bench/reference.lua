@@ -1,6 +1,6 @@
 #!lua
 -- What reserve is measured against: the four writes that any hold with a deadline, a record and a log needs, and
--- nothing that makes them safe. No check, no clock, no reply; every value comes as an argument, as long as the real one.
+-- nothing that makes them safe. No check, no clock, no reply; every value is an argument, as long as the real one.
 local token, now_us, expires_us, sequence, entry_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local sku, quantity, agent, channel, lines = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local on_hand, reserved, available, zero, empty = ARGV[11], ARGV[12], ARGV[13], ARGV[14], ARGV[15]

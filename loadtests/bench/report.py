@@ -1,7 +1,7 @@
 """What a run prints: tables in Markdown, as docs/performance.md has them, the goals beside what was reached."""
 
 from collections.abc import Iterable, Sequence
-from statistics import median
+from statistics import median, quantiles
 
 from rich import box
 from rich.console import Console
@@ -52,8 +52,8 @@ def print_engine_costs(costs: Sequence[EngineCost]) -> None:
         table.add_row(
             cost.engine,
             f"{cost.holds:,}",
-            _spread(cost.reference_us, decimals=1),
-            _spread(cost.reserve_us, decimals=1),
+            _quartiles(cost.reference_us),
+            _quartiles(cost.reserve_us),
             f"{cost.ratio:.2f}",
             f"{cost.hold_bytes:.0f}",
             f"{cost.hold_bytes + cost.entry_bytes:.0f}",
@@ -72,7 +72,13 @@ def _table(*names: str) -> Table:
     return table
 
 
+def _quartiles(values: Sequence[float]) -> str:
+    """The median, and the middle half of many short rounds: the rest were interrupted by something else."""
+    low, middle, high = quantiles(values, n=4)
+    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
+
+
 def _spread(values: Iterable[float], *, decimals: int) -> str:
-    """The median, and the range around it."""
+    """The median, and the whole range of few long rounds."""
     ordered = sorted(values)
     return f"{median(ordered):,.{decimals}f} ({ordered[0]:,.{decimals}f} to {ordered[-1]:,.{decimals}f})"

@@ -3,6 +3,7 @@
 import re
 from datetime import datetime, timedelta
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 
@@ -78,6 +79,36 @@ def test_reserve_with_all_that_can_be_said(gateway: Gateway) -> None:
     assert (held["quantity"], held["ttl_seconds"]) == (3, 1.5)
     (entry,) = gateway.entries(token=held["token"])
     assert entry["data"]["rationale"] == "the buyer asked twice"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"quantity": 1_000_000},
+        {"ttl_seconds": 1},
+        {"ttl_seconds": 1800},
+        {"agent_id": "x" * 128},
+        {"agent_id": "\N{LATIN SMALL LETTER U}\N{COMBINING DIAERESIS}" * 128},
+        {"channel": "日本 1/2"},
+        {"reference": "x" * 255},
+        {"rationale": "x" * 500},
+        {"metadata": {"k" * 62 + f"{number:02}": "é" * 500 for number in range(20)}},
+        {"metadata": {"\u0000": "\n"}},
+    ],
+)
+def test_the_most_that_may_be_said(gateway: Gateway, said: dict[str, Any]) -> None:
+    held = done(gateway.post("reservations", {"sku": gateway.stock(10**6), "agent_id": "agent"} | said), 201)
+    for name in held.keys() & said.keys():
+        assert held[name] == (normalize("NFC", said[name]) if name == "agent_id" else said[name])
+
+
+def test_a_hundred_lines(gateway: Gateway) -> None:
+    skus = [gateway.stock(1) for _ in range(100)]
+    body = {"lines": [{"sku": sku, "quantity": 1} for sku in skus], "agent_id": "agent"}
+    held = done(gateway.post("reservations", body), 201)
+    assert list(lines_of(held)) == skus
+    assert len(gateway.entries(token=held["token"])) == 100
+    assert lines_of(done(gateway.verb(held, "commit", {"lines": body["lines"][1:]}))) == dict.fromkeys(skus[1:], 1)
 
 
 def test_many_lines_are_merged_in_order_of_first_appearance(gateway: Gateway) -> None:
@@ -222,6 +253,7 @@ CALLS = (
     ("GET", "", None), ("POST", "/commit", None), ("POST", "/release", None), ("DELETE", "", None),
     ("POST", "/extend", {"ttl_seconds": 60}), ("POST", "/payment", None), ("POST", "/cancel", None),
 )  # fmt: skip
+KEYS_TRIED = 400
 MOVES_IN_PLACE = {("held", "/extend"), ("payment_pending", "/extend"), ("payment_pending", "/payment")}
 
 
@@ -355,6 +387,21 @@ def test_a_reconciliation_window_ends_in_a_sale(gateway: Gateway) -> None:
     sale = gateway.entries(token=held["token"])[-1]
     assert sale["type"] == "reservation.committed"
     assert sale["at"] >= pending["final_at"]
+
+
+def test_a_record_remembers_so_many_keys_and_no_more(gateway: Gateway) -> None:
+    held = gateway.reserve(gateway.stock())
+    for number in range(KEYS_TRIED):
+        answer = gateway.verb(held, "extend", {"ttl_seconds": 1}, idempotency_key=f"key-{number}")
+        if answer.status == 429:
+            refused(answer, 429, "agent_quota_exceeded")
+            break
+    else:
+        pytest.fail("there is no bound")
+    assert number > 200
+    known = gateway.verb(held, "extend", {"ttl_seconds": 1}, idempotency_key="key-0")
+    assert known.headers["idempotent-replayed"] == "true"
+    assert done(gateway.verb(held, "release"))["status"] == "released", "what needs no key is not stopped"
 
 
 # Extend, payment, cancel

@@ -115,6 +115,12 @@ def test_batch_answers_in_the_order_asked(gateway: Gateway) -> None:
         assert item["advice"] == ADVICE
 
 
+def test_batch_of_a_hundred(gateway: Gateway) -> None:
+    skus = [gateway.stock(number) for number in range(100)]
+    items = done(gateway.post("availability", {"skus": skus}))["items"]
+    assert [item["on_hand_quantity"] for item in items] == list(range(100))
+
+
 def test_unknown_sku(gateway: Gateway) -> None:
     sku = new_sku()
     for answer in (
@@ -151,6 +157,16 @@ def test_locations_make_up_the_sum(gateway: Gateway) -> None:
     body = {"delta": -4, "location_id": "WEST", "reason": "test"}
     refused(gateway.post(f"skus/{sku}/adjustments", body), 409, "stock_below_zero")
     assert gateway.availability(sku) | {"as_of": ""} == found | {"as_of": ""}
+
+
+def test_a_sku_lies_at_so_many_locations_and_no_more(gateway: Gateway) -> None:
+    sku = new_sku()
+    for number in range(200):
+        adjust(gateway, sku, delta=1, location_id=f"L{number}")
+    one_more = {"delta": 1, "reason": "test", "location_id": "L200"}
+    (error,) = refused(gateway.post(f"skus/{sku}/adjustments", one_more), 422, "validation_failed")["errors"]
+    assert error["field"] == "location_id"
+    assert adjust(gateway, sku, delta=1, location_id="L0")["on_hand_quantity"] == 201
 
 
 def test_a_count_below_what_is_promised_is_a_shortfall(gateway: Gateway) -> None:

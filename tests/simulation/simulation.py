@@ -54,6 +54,9 @@ class Simulation:
 
     async def run(self, commands: int) -> None:
         """Raises Divergence, which says at which step."""
+        for sku in SKUS[:-2]:
+            how: dict[str, Any] = {"location_id": LOCATIONS[0], "reason": "the shop opens", "idempotency": None}
+            await self._twin.adjust(sku, mode="count", amount=self._random.randint(0, 12), **how)
         for number in range(1, commands + 1):
             step = self._random.choices(list(self._steps), list(self._steps.values()))[0]
             try:

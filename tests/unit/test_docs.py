@@ -168,7 +168,7 @@ def test_problems() -> None:
 
 
 def test_routes() -> None:
-    paths = create_app(load_settings())._app.openapi()["paths"]  # type: ignore[attr-defined] # FastAPI's, behind the front
+    paths = create_app(load_settings())._app.openapi()["paths"]  # type: ignore[attr-defined] # behind the front
     declared = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
     documented = re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^`]+)`", text_of("docs/api.md"))
     assert set(documented) == declared
