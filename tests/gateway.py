@@ -72,7 +72,7 @@ class Gateway:
 
     def send(self, method: str, path: str, content: bytes = b"", headers: Iterable[tuple[str, str]] = ()) -> Answer:
         """Sends these bytes with these headers and the length."""
-        target = path if path.startswith(("/", "http:", "*")) else f"/inventory/v1/{path}"
+        target = path if path.startswith("/") else f"/inventory/v1/{path}"
         rows = [("Host", "lastunit"), *headers]
         if content or method in ("POST", "PUT", "PATCH"):
             rows.append(("Content-Length", str(len(content))))

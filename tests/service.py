@@ -99,6 +99,7 @@ class Home:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                start_new_session=True,  # with its workers, so that none of them outlives the test
             )
         self._processes.append(process)
         return process
@@ -131,7 +132,8 @@ class Home:
 
     def close(self) -> None:
         for process in self._processes:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             assert process.stdout
             process.stdout.close()

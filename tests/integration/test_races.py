@@ -17,7 +17,7 @@ import pytest
 from tests.gateway import Agent, Answer, done, open_agents
 from tests.service import Home
 
-LAST_UNIT_ROUNDS, LAST_UNIT_AGENTS = 10, 200
+LAST_UNIT_ROUNDS, LAST_UNIT_AGENTS = 5, 200
 DEADLINES, DEADLINE_STEP_SECONDS = 200, 0.01
 AIMS_SECONDS = (0.001, 0.001, 0.004, 0.016)  # how far from the deadline a call is aimed, at most
 FLOWER_AGENTS, FLOWERS_A_CALL_MAX = 500, 12

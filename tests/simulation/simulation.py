@@ -176,10 +176,10 @@ class Simulation:
         )
 
     async def _put_sku(self) -> object:
-        sku = self._random.choice(SKUS)
+        sku = self._random.choice([*SKUS, UNKNOWN_SKU])
         names = self._random.sample(list(POLICIES), self._random.choice([1, 2, len(POLICIES)]))
         policy = {name: self._random.choice(POLICIES[name]) for name in names}
-        may_create = self._random.random() < 0.8
+        may_create = sku != UNKNOWN_SKU and self._random.random() < 0.8
         return await self._twin.put_sku(sku, policy, may_create=may_create, expected_sequence=self._if_match(sku))
 
     async def _sweep(self) -> object:

@@ -22,7 +22,7 @@ OUTCOMES = {
     "adjust": (
         "SkuAnswered", "SkuAnswered again", "AboveLimit", "IdempotencyConflict", "SequenceMismatch", "StockBelowZero",
     ),
-    "put_sku": ("SkuAnswered", "SequenceMismatch"),
+    "put_sku": ("SkuAnswered", "SequenceMismatch", "SkuNotFound"),
     "read": ("Done",),
     "availability": ("SkuAnswered", "SkuNotFound"),
     "expire": ("Swept",),
