@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TIMEOUT_SECONDS = 15
+CALLS_MAX, PAUSE_SECONDS = 50, 0.1
 TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z")
 REQUEST_ID = re.compile(r"[0-9a-f]{24}")
 PROBLEM = {
@@ -132,9 +133,21 @@ class Agent:
         self._writer = writer
 
     async def __call__(self, method: str, path: str, value: object = NOTHING) -> Answer:
+        """The answer, however often it takes: what is unknown or came to nothing is asked again with the same key."""
         content = b"" if value is NOTHING else json.dumps(value).encode()
-        head = f"{method} /inventory/v1/{path} HTTP/1.1\r\nHost: lastunit\r\nContent-Length: {len(content)}\r\n"
-        self._writer.write(f"{head}Content-Type: {JSON}\r\n\r\n".encode() + content)
+        wire = (
+            f"{method} /inventory/v1/{path} HTTP/1.1\r\nHost: lastunit\r\nContent-Length: {len(content)}\r\n"
+            f"Content-Type: {JSON}\r\nIdempotency-Key: {uuid.uuid4().hex}\r\n\r\n"
+        ).encode() + content
+        for _ in range(CALLS_MAX):
+            answer = await self._send(wire)
+            if answer.status not in (429, 503):
+                return answer
+            await asyncio.sleep(PAUSE_SECONDS)
+        raise AssertionError(answer.body)
+
+    async def _send(self, wire: bytes) -> Answer:
+        self._writer.write(wire)
         status, *rows = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {name.lower(): text for name, _, text in (row.partition(": ") for row in rows if row)}
         body = await self._reader.readexactly(int(headers["content-length"]))

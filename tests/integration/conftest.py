@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import uvicorn
@@ -15,6 +16,9 @@ from app.settings import load_settings
 from tests.gateway import Gateway
 from tests.service import Home, Service, eventually, open_home
 
+# Nothing sweeps, so that nothing moves by itself; and a machine with other things to do is waited for.
+SETTINGS: dict[str, Any] = {"sweep_enabled": False, "engine_timeout_seconds": 8}
+
 
 @pytest.fixture
 def home() -> Iterator[Home]:
@@ -25,9 +29,9 @@ def home() -> Iterator[Home]:
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
-    """One service for all tests that leave it running. Nothing sweeps, so that nothing moves by itself."""
+    """One service for all tests that leave it running."""
     with open_home() as opened:
-        service = opened.serve(sweep_enabled=False)
+        service = opened.serve(**SETTINGS)
         service.gateway.hold_to_its_word()
         yield service
 
@@ -35,7 +39,7 @@ def service() -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def routed(service: Service) -> Iterator[Gateway]:
     """The same application on the same engine without its table: every call goes through FastAPI's router."""
-    settings = load_settings({"redis_url": service.home.engine["url"], "sweep_enabled": False})
+    settings = load_settings({"redis_url": service.home.engine["url"], **SETTINGS})
     app = create_app(settings)
     app._table = HotTable(())
     with _served(uvicorn.Server(uvicorn.Config(app, http=Protocol, log_config=None))) as address:

@@ -31,7 +31,7 @@ from tests.oracle import LIVE
 from tests.simulation.simulation import AGENTS, LOCATIONS, POLICIES, SECOND_US, UNKNOWN_SKU
 from tests.simulation.twin import MAX_LIFETIME_US, open_twin
 
-EXAMPLES = {"quick": 250, "long": 5_000}
+EXAMPLES = {"quick": 150, "long": 5_000}
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
 
 SKUS = [Sku("x/availability"), Sku("日本 %"), Sku("{tag}")]
