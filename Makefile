@@ -46,7 +46,7 @@ bench: setup ## Throughput and latency against peers, each run with its proof
 	$(BIN)/python -m loadtests.bench
 
 simulate: setup ## Seeded runs on a virtual clock; SEED=<n> replays one
-	$(BIN)/python -m pytest tests/simulation $(if $(SEED),--randomly-seed=$(SEED))
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED))
 
 # All of the lock is fetched and verified, then the wheel installed from these files alone: what it declares suffices.
 wheel: setup ## Build the wheel in dist/ and test it without the checkout
