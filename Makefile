@@ -17,7 +17,7 @@ setup: .venv/installed ## The environment in .venv, exactly as locked
 	@$(PYTHON) -c 'import ensurepip, sys; assert sys.version_info >= (3, 11)' 2>/dev/null || { \
 	  echo "Lastunit needs Python 3.11 or newer with venv: 'apt-get install python3-venv', or make PYTHON=<path>." >&2; \
 	  exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

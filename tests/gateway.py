@@ -144,7 +144,7 @@ class Agent:
             if answer.status not in (429, 503):
                 return answer
             await asyncio.sleep(PAUSE_SECONDS)
-        raise AssertionError(answer.body)
+        raise AssertionError(f"only 429 and 503 in {CALLS_MAX} calls of {path}")
 
     async def _send(self, wire: bytes) -> Answer:
         self._writer.write(wire)
