@@ -68,7 +68,7 @@ local balances = load_balances(sku_key)
 local at_location = redis.call('HGET', locations_key, location)
 
 -- decide
-local sequence = balances and balances.sequence or '0'
+local sequence = redis.call('HGET', sku_key, 'sequence') or '0'
 if expected_sequence ~= '' and not (balances and (expected_sequence == '*' or expected_sequence == sequence)) then
   return empty_sku_reply('sequence_mismatch', command, sequence)
 end

@@ -61,7 +61,7 @@ for _, line in ipairs(lines) do
     return reservation_reply(is_clear and 'shortfall' or 'reclaiming', command, record)
   end
   if not wanted or wanted[line.sku] then
-    hold_us = math.max(hold_us, tonumber(line.balances.reconciliation_hold_us))
+    hold_us = math.max(hold_us, tonumber(redis.call('HGET', line.sku_key, 'reconciliation_hold_us') or 0))
   end
 end
 

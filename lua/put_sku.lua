@@ -70,7 +70,7 @@ redis.call('HLEN', locations_key)
 local balances = load_balances(sku_key)
 
 -- decide
-local sequence = balances and balances.sequence or '0'
+local sequence = redis.call('HGET', sku_key, 'sequence') or '0'
 if not balances and not may_create and expected_sequence == '' then
   return empty_sku_reply('sku_not_found', command)
 elseif expected_sequence ~= '' and not (balances and (expected_sequence == '*' or expected_sequence == sequence)) then

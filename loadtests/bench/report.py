@@ -14,7 +14,7 @@ from loadtests.bench.throughput import Throughput
 RATE_RATIO_MIN = 0.8
 COST_RATIO_MAX = 1.5
 HOLD_BYTES_MAX = 700
-COLUMNS = 140
+COLUMNS = 160
 
 console = Console(width=COLUMNS, highlight=False)
 
@@ -46,21 +46,24 @@ def print_throughput(throughput: Throughput) -> None:
 
 def print_engine_costs(costs: Sequence[EngineCost]) -> None:
     table = _table(
-        "engine", "SKUs and live holds", "reference us", "reserve us", "ratio", "bytes a hold", "with its entry",
+        "engine", "SKUs and live holds", "reference us", "commands us", "reserve us", "ratios",
+        "bytes a hold", "with its entry",
     )  # fmt: skip
     for cost in costs:
         table.add_row(
             cost.engine,
             f"{cost.holds:,}",
             _quartiles(cost.reference_us),
+            _quartiles(cost.commands_us),
             _quartiles(cost.reserve_us),
-            f"{cost.ratio:.2f}",
+            f"{cost.ratio_least:.2f}, {cost.ratio:.2f}",
             f"{cost.hold_bytes:.0f}",
             f"{cost.hold_bytes + cost.entry_bytes:.0f}",
         )
     console.print(table)
     console.print(
-        f"\nGoals: a ratio of at most {COST_RATIO_MAX}, at most {HOLD_BYTES_MAX} bytes a hold, the same at every size. "
+        f"\nThe ratios: of reserve's engine commands alone, of reserve. Goals: reserve at most {COST_RATIO_MAX}, "
+        f"at most {HOLD_BYTES_MAX} bytes a hold, the same at every size. "
         "Proven: every hold and release of every row is in the ledger and in the balances.\n"
     )
 

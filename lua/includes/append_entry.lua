@@ -10,7 +10,7 @@ end
 
 local function next_sequence(command, balances)
   command.sequence = command.sequence + 1
-  balances.sequence = decimal(command.sequence)
+  balances.sequence, balances.available = decimal(command.sequence), shown_available(balances)
   command.id = command.id or balances.sequence
 end
 
@@ -21,7 +21,7 @@ local function append_reservation_entry(command, kind, record, line, quantity, r
     'XADD', command.ledger_key, balances.sequence .. '-0',
     'type', kind, 'at_us', command.now, 'command', command.id, 'sku', line.sku, 'quantity', quantity,
     'on_hand', balances.on_hand, 'reserved', balances.reserved, 'committed', balances.committed,
-    'backordered', balances.backordered, 'available', shown_available(balances),
+    'backordered', balances.backordered, 'available', balances.available,
     'token', record.token, 'agent', record.agent, 'channel', record.channel, 'expires_us', record.expires,
     'reason', reason, 'data', data
   )

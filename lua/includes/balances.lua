@@ -1,11 +1,12 @@
 -- @include decimal
 
--- The quantities of one SKU as the engine's text, or nil when the SKU is unknown. What a command changes it writes
--- back as text; the rest goes into the entry as it came. Reading also proves the key's type before any write.
+-- The quantities of one SKU as the engine's text, with what bounds a promise; nil when the SKU is unknown. What a
+-- command changes it writes back as text; the rest goes into the entry as it came. Reading also proves the key's type
+-- before any write. `sequence` and `available` come with the SKU's next entry.
 local function load_balances(sku_key)
   local fields = redis.call(
     'HMGET', sku_key, 'on_hand', 'reserved', 'committed', 'backordered', 'safety_stock',
-    'low_stock_threshold', 'max_quantity_per_reservation', 'backorder_limit', 'reconciliation_hold_us', 'sequence'
+    'low_stock_threshold', 'max_quantity_per_reservation', 'backorder_limit'
   )
   if not fields[1] then
     return nil
@@ -13,7 +14,6 @@ local function load_balances(sku_key)
   return {
     on_hand = fields[1], reserved = fields[2], committed = fields[3], backordered = fields[4], safety_stock = fields[5],
     low_stock_threshold = fields[6] or '5', quantity_max = fields[7], backorder_limit = fields[8] or '0',
-    reconciliation_hold_us = fields[9] or '0', sequence = fields[10],
   }
 end
 
@@ -35,5 +35,5 @@ end
 -- What is left of a line's SKU: sku TAB available TAB low_stock_threshold.
 local function remaining_row(line)
   local balances = line.balances
-  return line.sku .. '\t' .. shown_available(balances) .. '\t' .. balances.low_stock_threshold
+  return line.sku .. '\t' .. (balances.available or shown_available(balances)) .. '\t' .. balances.low_stock_threshold
 end

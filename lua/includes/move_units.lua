@@ -53,6 +53,6 @@ local function store_status(command, record, status, is_ended)
   record.status, record.sequence = status, decimal(command.sequence)
   redis.call('HSET', record.key, 'status', status, 'last_sequence', record.sequence)
   if is_ended then
-    redis.call('PEXPIRE', record.key, command.retention_ms)
+    redis.call('PEXPIRE', record.key, redis.call('HGET', command.meta_key, 'retention_ms'))
   end
 end

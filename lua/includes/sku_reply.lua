@@ -8,7 +8,7 @@ local function sku_reply(status, command, sku_key, holds_key, locations_key)
     'HMGET', sku_key,
     'safety_stock_units', 'safety_stock_basis_points', 'backorder_limit', 'low_stock_threshold',
     'max_quantity_per_reservation', 'reconciliation_hold_us', 'lead_time_days', 'next_restock_date', 'incoming',
-    'substitutes', 'variant_group'
+    'substitutes', 'variant_group', 'sequence'
   )
   local balances = load_balances(sku_key)
   local rows = {}
@@ -18,7 +18,7 @@ local function sku_reply(status, command, sku_key, holds_key, locations_key)
   end
   table.sort(rows)
   local reply = {
-    status, command.now, balances.sequence, balances.on_hand, balances.reserved, balances.committed,
+    status, command.now, fields[12], balances.on_hand, balances.reserved, balances.committed,
     balances.backordered, balances.safety_stock, shown_available(balances), decimal(shortfall_of(balances)),
     next_release(command, holds_key), table.concat(rows, '\n'),
   }
