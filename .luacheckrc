@@ -6,7 +6,8 @@ max_line_length = 120
 std = {
   read_globals = {
     'KEYS', 'ARGV', 'redis', 'cjson',
-    'error', 'ipairs', 'math', 'next', 'pairs', 'select', 'string', 'table', 'tonumber', 'tostring', 'type', 'unpack',
+    'error', 'ipairs', 'math', 'next', 'pairs', 'pcall', 'select', 'string', 'table', 'tonumber', 'tostring', 'type',
+    'unpack',
   },
 }
 

@@ -1,4 +1,4 @@
-"""The `lastunit` command: serve, demo."""
+"""The `lastunit` command: serve and demo here, the others in app.commands."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 import app
+from app.commands.ledger import ledger
+from app.commands.operator import backup, doctor, restore
+from app.commands.stock import stock
 from app.domain.errors import LastunitError
 from app.settings import load_settings
 
@@ -17,6 +20,10 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+cli.add_typer(stock)
+cli.add_typer(ledger)
+for command in (doctor, backup, restore):
+    cli.command()(command)
 
 
 def main() -> None:
@@ -24,7 +31,7 @@ def main() -> None:
     try:
         cli()
     except LastunitError as error:
-        typer.echo(f"lastunit: {error}", err=True)
+        typer.echo(f"lastunit: {str(error).removesuffix('.')}.", err=True)
         sys.exit(1)
 
 

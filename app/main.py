@@ -15,22 +15,27 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
 import app
+from app.api.admin import admin_routes
 from app.api.documentation import PROBLEM_SCHEMA
 from app.api.front import Front
 from app.api.ledger import ledger_routes
+from app.api.lists import list_routes
 from app.api.operations import operation_routes
-from app.api.problems import Problem, of_engine_error
+from app.api.problems import Problem, of_fault
 from app.api.requests import validation_problem
 from app.api.reservations import hot_reservation_routes, reservation_routes
 from app.api.routing import HotTable
 from app.api.services import Services
 from app.api.stock import hot_stock_routes, stock_routes
-from app.domain.errors import EngineError, StartupError
+from app.api.stock_files import stock_file_routes
+from app.domain.errors import ArchiveUnavailable, EngineError, StartupError
 from app.observability import metrics
 from app.observability.logging import configure_logging
+from app.projections.archive.rollback import refuse_rollback, watch_rollback
 from app.settings import Settings, load_settings
 from app.store.store import Store, make_store
-from app.workflows.serving import end_with_parent
+from app.workflows.archive_watch import watch_archive
+from app.workflows.parentage import end_with_parent
 from app.workflows.sweeper import sweep
 
 GAUGES_SECONDS = 1
@@ -48,6 +53,7 @@ def create_app(settings: Settings) -> Front:
         exception_handlers={
             Problem: _answer_problem,
             EngineError: _answer_problem,
+            ArchiveUnavailable: _answer_problem,
             RequestValidationError: _answer_invalid,
         },
     )
@@ -55,7 +61,10 @@ def create_app(settings: Settings) -> Front:
     other_routers = (
         reservation_routes(services),
         stock_routes(services),
+        stock_file_routes(services),
+        list_routes(services),
         ledger_routes(services),
+        admin_routes(services),
         operation_routes(services),
     )
     for router in (*hot_routers, *other_routers):
@@ -94,6 +103,11 @@ async def _lifespan(services: Services) -> AsyncIterator[None]:
         gc.collect()
         gc.freeze()
         stack.callback(asyncio.create_task(_keep_gauges(store)).cancel)
+        stack.push_async_callback(services.archive.close)
+        if settings.archive_address is not None:
+            await refuse_rollback(settings, store)
+            stack.callback(asyncio.create_task(watch_rollback(store, services.archive)).cancel)
+            stack.callback(asyncio.create_task(watch_archive(store, services.archive_watch)).cancel)
         if settings.sweep_enabled:
             sweeper = asyncio.create_task(sweep(store, interval_seconds_max=settings.sweep_interval_seconds_max))
             stack.callback(sweeper.cancel)
@@ -113,8 +127,8 @@ async def _keep_gauges(store: Store) -> None:
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem | EngineError)
-    problem = error if isinstance(error, Problem) else of_engine_error(error)
+    assert isinstance(error, Problem | EngineError | ArchiveUnavailable)
+    problem = error if isinstance(error, Problem) else of_fault(error)
     metrics.refusals_total.labels(problem.code).inc()
     response = Response(problem.body(request.scope["request_id"]), status_code=problem.kind.status)
     response.raw_headers.extend(problem.all_headers())

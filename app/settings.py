@@ -5,12 +5,13 @@ Precedence: command line > environment (`LASTUNIT_<NAME>`) > `lastunit.toml` > t
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -24,8 +25,19 @@ ENV_PREFIX = "LASTUNIT_"
 CONFIG_NAME = "lastunit.toml"
 
 
+class LocationSettings(BaseModel):
+    """What is known of a location. A smaller priority is taken from first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["shared", "dedicated"] = "shared"
+    priority: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    lead_time_days: Annotated[int, Field(ge=0, le=3650)] | None = None
+    authority: str | None = None
+
+
 class Settings(BaseSettings):
-    """All options, validated once at start. Unknown keys stop the start."""
+    """All options, validated once at start. Unknown keys and variables stop the start."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -43,6 +55,7 @@ class Settings(BaseSettings):
     payment_ttl_seconds_default: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     max_lifetime_seconds: Annotated[float, Field(gt=0, le=7 * 86_400)] = 3600.0
     record_retention_seconds: Annotated[int, Field(ge=86_400, le=90 * 86_400)] = 86_400
+    committed_retention_seconds: Annotated[int, Field(ge=86_400, le=365 * 86_400)] = 30 * 86_400
 
     sweep_enabled: bool = True
     sweep_interval_seconds_max: Annotated[float, Field(ge=0.01, le=60)] = 1.0
@@ -53,9 +66,30 @@ class Settings(BaseSettings):
     engine_in_flight_max: Annotated[int, Field(ge=1, le=4096)] = 256
     engine_waiting_max: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
 
+    archive_url: Annotated[str, Field(pattern=r"^(sqlite:///.+|postgresql://.+)?$")] | None = Field(
+        default=None, repr=False
+    )
+    archive_lag_entries_max: Annotated[int, Field(ge=1, le=100_000_000)] = 1_000_000
+    ledger_entries_kept: Annotated[int, Field(ge=1, le=100_000_000)] = 100_000
+
     body_bytes_max: Annotated[int, Field(ge=1024, le=16 * 1024 * 1024)] = 64 * 1024
+    import_bytes_max: Annotated[int, Field(ge=1024, le=1024**3)] = 4 * 1024 * 1024
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     log_requests: bool = False
+
+    locations: dict[str, LocationSettings] = Field(default_factory=dict)
+
+    def kind_of(self, location_id: str) -> Literal["shared", "dedicated"]:
+        """Whether a location's stock is sold from, or only shown."""
+        location = self.locations.get(location_id)
+        return location.kind if location else "shared"
+
+    @property
+    def archive_address(self) -> str | None:
+        """The URL of the archive's database, None when there is no archive."""
+        if self.archive_url is None:
+            return f"sqlite:///{self.data_dir / 'archive.sqlite'}"
+        return self.archive_url or None
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -88,11 +122,12 @@ def load_settings(overrides: Mapping[str, object] | None = None, *, config: Path
     `LASTUNIT_CONFIG`, else `lastunit.toml` in the data directory when it exists.
     """
     given: dict[str, Any] = {key: value for key, value in (overrides or {}).items() if value is not None}
+    _check_environment()
     path = _config_path(given, config)
     file_values = _read_toml(path) if path else {}
     for name in file_values:
         if name not in Settings.model_fields:
-            raise StartupError(f"{path}: unknown key '{name}': remove it or correct its name.")
+            raise StartupError(f"{path}: unknown key '{name}': {_mend(name, str)}.")
     try:
         return Settings(**given, file_values=file_values)  # type: ignore[call-arg] # customise_sources takes it out
     except ValidationError as error:
@@ -100,6 +135,24 @@ def load_settings(overrides: Mapping[str, object] | None = None, *, config: Path
         key = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         raise StartupError(f"{_origin_of(key, given, file_values, path)}: {message}.") from None
+
+
+def _check_environment() -> None:
+    """Raises StartupError where a variable reads like a setting and is none: misspelt, it would protect nothing."""
+    for name in os.environ:
+        key = name.upper().removeprefix(ENV_PREFIX).lower()
+        if name.upper().startswith(ENV_PREFIX) and key not in (*Settings.model_fields, "config"):
+            raise StartupError(f"unknown environment variable {name}: {_mend(key, _variable)}.")
+
+
+def _mend(key: str, written: Callable[[str], str]) -> str:
+    """What to do about a name that no setting has; `written` is how settings are written where it stands."""
+    nearest = get_close_matches(key, Settings.model_fields, n=1)
+    return f"remove it or correct its name to {written(nearest[0])}" if nearest else "remove it or correct its name"
+
+
+def _variable(key: str) -> str:
+    return f"{ENV_PREFIX}{key.upper()}"
 
 
 def _config_path(given: Mapping[str, object], config: Path | None) -> Path | None:
@@ -125,8 +178,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _origin_of(key: str, given: Mapping[str, object], file_values: Mapping[str, object], path: Path | None) -> str:
     if key in given:
         return f"option --{key.replace('_', '-')}"
-    if f"{ENV_PREFIX}{key.upper()}" in os.environ:
-        return f"environment variable {ENV_PREFIX}{key.upper()}"
+    if _variable(key) in os.environ:
+        return f"environment variable {_variable(key)}"
     if key in file_values:
         return f"{path}: key '{key}'"
     return f"setting '{key}'" if key else "settings"

@@ -20,6 +20,7 @@
 -- @include integer
 -- @include wanted_lines
 -- @include open_reservation
+-- @include allocations
 
 -- parse
 local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -44,7 +45,8 @@ local lines = parse_lines(record.remaining_lines)
 if not covers(lines, wanted) then
   return reservation_reply('quantity_exceeds', command, record)
 end
-load_lines(command, lines, 'committed')
+load_lines(command, record, lines, 'committed')
+local allocations = load_allocations(command, record)
 
 -- write
 local left = {}
@@ -54,7 +56,7 @@ for _, line in ipairs(lines) do
   if quantity > 0 then
     give_back(line, quantity, 'committed')
     append_reservation_entry(command, 'reservation.cancelled', record, line, decimal(quantity), '', details)
-    store_balances(line)
+    store_balances(command, line, record)
   end
   if line.quantity > 0 then
     left[#left + 1] = line
@@ -65,7 +67,12 @@ if #left > 0 then
   record.remaining_lines = format_lines(left)
   redis.call('HSET', record.key, 'remaining_lines', record.remaining_lines)
 end
-store_status(command, record, #left > 0 and 'committed' or 'cancelled', #left == 0)
-remember(record, key_hash, fingerprint)
+if #left > 0 then
+  store_status(command, record, 'committed', nil)
+else
+  store_status(command, record, 'cancelled', 'retention_ms')
+end
+trim_allocations(command, record, allocations, lines)
+remember(command, record, key_hash, fingerprint)
 end_command(command)
 return reservation_reply('cancelled', command, record)

@@ -38,7 +38,7 @@ elseif not record.is_open then
   return reservation_reply('ended', command, record)
 end
 local lines = parse_lines(record.remaining_lines)
-load_lines(command, lines, 'reserved')
+load_lines(command, record, lines, 'reserved')
 
 -- write
 begin_entries(command)
@@ -46,10 +46,10 @@ for _, line in ipairs(lines) do
   local quantity = line.quantity
   give_back(line, quantity, 'reserved')
   append_reservation_entry(command, 'reservation.released', record, line, decimal(quantity), '', details)
-  store_balances(line)
+  store_balances(command, line, record)
 end
 drop_deadline(command, record, lines)
-store_status(command, record, 'released', true)
-remember(record, key_hash, fingerprint)
+store_status(command, record, 'released', 'retention_ms')
+remember(command, record, key_hash, fingerprint)
 end_command(command)
 return reservation_reply('released', command, record)

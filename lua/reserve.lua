@@ -16,11 +16,11 @@
 -- ARGV[8] details json reference, metadata, rationale, fingerprint: kept, not read
 -- ARGV[9..] sku,quantity text,integer one pair a line, 1..100 of them, each SKU once
 -- REPLY status now_us state created_us expires_us sequence lines availability
--- RETURNS too_late replayed idempotency_conflict sku_not_found quantity_above_limit reclaiming out_of_stock held
+-- RETURNS too_late replayed idempotency_conflict sku_not_found quantity_above_limit reclaiming channel_limit_exceeded
+--   out_of_stock held
 -- COST O(lines), and at most 200 lines of due reservations
 --
--- `lines` of a refusal is what it is about: a SKU, or for out_of_stock a row of includes/shortage_row.lua a short SKU.
--- What is rarely needed is included where it is needed: making its functions would cost time on every call.
+-- `lines` of a refusal: the SKU, the limit that it meets, what the channel has of it; or rows of includes/shortage.lua.
 
 -- @include integer
 -- @include begin_command
@@ -60,32 +60,32 @@ if redis.call('HGET', reservation_key, 'status') then
 end
 
 -- decide
-local above_limit, short_rows, rows = nil, {}, {}
+local above_limit, above_channel_limit, short_rows, rows = nil, nil, {}, {}
 for _, line in ipairs(lines) do
-  local balances = load_balances(line.sku_key)
+  local balances = load_balances(line.sku_key, channel)
   if not balances then
     return { 'sku_not_found', command.now, '', '', '', '', line.sku, '' }
   end
   redis.call('ZCARD', line.holds_key)
-  local quantity_max, available = balances.quantity_max, math.max(0, available_of(balances))
-  if quantity_max and line.quantity > tonumber(quantity_max) then
-    above_limit = above_limit or line.sku .. '\t' .. quantity_max
+  local available, channel_limit = math.max(0, available_of(balances)), balances.channel_limit
+  if balances.quantity_max and line.quantity > tonumber(balances.quantity_max) then
+    above_limit = above_limit or line.sku .. '\t' .. balances.quantity_max
+  elseif channel_limit and balances.promised + line.quantity > tonumber(channel_limit) then
+    above_channel_limit = above_channel_limit or line.sku .. '\t' .. channel_limit .. '\t' .. balances.promised
   end
   line.balances = balances
   if line.quantity > available then
-    local missing = line.quantity - available
-    local backorder_left = math.max(0, balances.backorder_limit - balances.backordered)
-    if allow_backorder and missing <= backorder_left then
-      line.backordered = missing
-    else
-      -- @include shortage_row
-      short_rows[#short_rows + 1] = shortage_row(command, line, backorder_left)
-      rows[#rows + 1] = remaining_row(line)
+    -- @include shortage
+    local row = shortage(command, line, token, line.quantity - available, allow_backorder)
+    if row then
+      short_rows[#short_rows + 1], rows[#rows + 1] = row, remaining_row(line)
     end
   end
 end
 if above_limit then
   return { 'quantity_above_limit', command.now, '', '', '', '', above_limit, '' }
+elseif above_channel_limit then
+  return { is_clear and 'channel_limit_exceeded' or 'reclaiming', command.now, '', '', '', '', above_channel_limit, '' }
 elseif #short_rows > 0 then
   local status, about = is_clear and 'out_of_stock' or 'reclaiming', table.concat(short_rows, '\n')
   return { status, command.now, '', '', '', '', about, table.concat(rows, '\n') }
@@ -96,13 +96,13 @@ local expires = decimal(command.now_us + ttl_us)
 local record, stored_lines = { token = token, agent = agent, channel = channel, expires = expires }, {}
 begin_entries(command)
 for i, line in ipairs(lines) do
-  local balances, quantity = line.balances, decimal(line.quantity)
-  balances.reserved = decimal(balances.reserved + line.quantity)
+  local balances, units, quantity = line.balances, line.quantity, decimal(line.quantity)
+  balances.reserved, balances.promised = decimal(balances.reserved + units), decimal(balances.promised + units)
   if line.backordered > 0 then
     balances.backordered = decimal(balances.backordered + line.backordered)
   end
   append_reservation_entry(command, 'reservation.held', record, line, quantity, '', details)
-  store_balances(line)
+  store_balances(command, line, record)
   redis.call('ZADD', line.holds_key, expires, token)
   stored_lines[i] = line.sku .. '\t' .. quantity .. '\t' .. decimal(line.backordered)
   rows[i] = remaining_row(line)

@@ -3,27 +3,34 @@
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from app.settings import load_settings
 from app.store.store import Store, make_store
-from tests import engines
+from tests import databases, engines
 from tests.engines import Engine
 from tests.virtual_clock import REPLACED_INCLUDES, VirtualClock
 
-KEPT = (engines.VARIABLE, "LASTUNIT_SAMPLES_DIR")
+SAMPLES_DIR = os.environ.get("LASTUNIT_SAMPLES_DIR")
 
 
 def pytest_configure() -> None:
-    """The developer's own settings change no test."""
-    for name in [name for name in os.environ if name.startswith("LASTUNIT_") and name not in KEPT]:
+    """The developer's own settings change no test. What is said to the tests is read by now; the service refuses it."""
+    for name in [name for name in os.environ if name.startswith("LASTUNIT_")]:
         del os.environ[name]
 
 
-def pytest_report_header() -> str:
-    return engines.describe()
+def pytest_report_header() -> list[str]:
+    return [engines.describe(), databases.describe()]
+
+
+@pytest.fixture
+def samples_dir() -> Path | None:
+    """Where shops' own files lie, if `LASTUNIT_SAMPLES_DIR` says so."""
+    return Path(SAMPLES_DIR) if SAMPLES_DIR else None
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import pytest
 from redis import Redis
 
 VARIABLE = "LASTUNIT_TEST_ENGINES"
+NAMED = os.environ.get(VARIABLE, "").replace(",", " ").split()
 CONFIG = """\
 port 0
 unixsocket "{socket}"
@@ -52,7 +53,7 @@ def installed() -> dict[str, Path]:
 def chosen() -> list[str]:
     """The engines of this run. None at all, or one that is named but not here, is an error and no skip."""
     here = installed()
-    names = [name for name in os.environ.get(VARIABLE, "").replace(",", " ").split() if name] or list(here)
+    names = NAMED or list(here)
     if missing := sorted(set(names) - here.keys()):
         raise pytest.UsageError(f"{VARIABLE} names {', '.join(missing)}, but here is only: {', '.join(here) or 'none'}")
     if not names:

@@ -115,14 +115,20 @@ class Gateway:
 
     def entries(self, **query: object) -> list[dict[str, Any]]:
         """The ledger's entries, all pages of it."""
+        return self.items("ledger", **query)
+
+    def items(self, path: str, **query: object) -> list[dict[str, Any]]:
+        """All pages of a list."""
         found: list[dict[str, Any]] = []
         query = {"limit": 1000, **query}
         while True:
-            page = done(self.get("ledger?" + "&".join(f"{name}={value}" for name, value in query.items())))
+            page = done(self.get(f"{path}?" + "&".join(f"{name}={value}" for name, value in query.items())))
             found += page["items"]
             if page["next_cursor"] is None:
                 return found
-            query["after"] = page["next_cursor"]
+            assert len(page["items"]) <= int(str(query["limit"]))
+            query.pop("after", None)
+            query["cursor"] = page["next_cursor"]
 
 
 class Agent:

@@ -4,137 +4,46 @@ Written from the documents and not from the scripts: integers, dictionaries and 
 here is random or reads a clock: engine time is set from outside, and a new reservation is given its token.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from app.domain.entries import Entry
 from app.domain.outcomes import (
     AboveLimit,
     AdjustOutcome,
     AvailabilityOutcome,
-    Done,
+    ChannelLimitExceeded,
     Held,
     IdempotencyConflict,
     LifetimeExceeded,
+    LocationShort,
     OutOfStock,
     PutSkuOutcome,
     QuantityAboveLimit,
     QuantityExceeds,
     ReservationEnded,
-    ReservationNotFound,
     ReserveOutcome,
-    SequenceMismatch,
     Shortfall,
     ShortLine,
     SkuAnswered,
     SkuNotFound,
     StockBelowZero,
+    TransferOutcome,
     VerbOutcome,
 )
-from app.domain.types import Line, Policy, Remaining, Reservation, Sku, SkuState, Token
+from app.domain.types import Allocation, Line, Sku, Token
+from tests.oracle_partition import Partition, Request
+from tests.oracle_stock import LIVE, OPEN, Place, Record, Stock, spoken
 
 QUANTITY_MAX = 10**12
-# How much is settled of what a command is not about, in lines; what it is about is settled whole.
-SETTLED_ELSEWHERE_LINES_MAX = 4
 SWEPT_LINES_MAX = 100
-
-OPEN = ("held", "payment_pending")
-LIVE = (*OPEN, "pending_reconciliation")
+NO_SKU = Sku("")  # what an entry about a category is about
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What comes with a command: the caller's words; of an Idempotency-Key the scope, and what the ledger calls it."""
-
-    details: Mapping[str, object] = field(default_factory=dict)
-    scope: tuple[str, ...] = ()
-    key_hash: str = ""
-    fingerprint: str = ""
-
-    @property
-    def data(self) -> dict[str, object]:
-        """What the ledger keeps of it."""
-        kept = {**self.details, "key": self.key_hash, "fingerprint": self.fingerprint}
-        return {name: value for name, value in kept.items() if value != ""}
-
-
-@dataclass(slots=True)
-class Stock:
-    """A SKU."""
-
-    locations: dict[str, int] = field(default_factory=dict)
-    reserved: int = 0
-    committed: int = 0
-    backordered: int = 0
-    safety_stock: int = 0
-    sequence: int = 0
-    policy: Policy = field(default_factory=Policy)
-
-    @property
-    def on_hand(self) -> int:
-        return sum(self.locations.values())
-
-    @property
-    def available(self) -> int:
-        return max(0, self.on_hand + self.backordered - self.reserved - self.committed - self.safety_stock)
-
-    @property
-    def shortfall(self) -> int:
-        return max(0, self.reserved + self.committed - self.on_hand - self.backordered)
-
-    def withhold(self) -> None:
-        """Safety stock in units: the larger of the policy's units and its percentage of what is on hand, rounded up."""
-        percentage = -(-self.on_hand * self.policy.safety_stock_basis_points // 10_000)
-        self.safety_stock = max(self.policy.safety_stock, percentage)
-
-
-@dataclass(slots=True)
-class Record:
-    """A reservation. `lines` is what is still held or committed, or what it last was; `sold` what was committed."""
-
-    token: Token
-    agent_id: str
-    channel: str
-    details: bytes
-    created_us: int
-    deadline_us: int
-    lines: tuple[Line, ...]
-    first_lines: tuple[Line, ...]
-    sequence: int = 0
-    status: str = "held"
-    order_id: str = ""
-    sold: Mapping[Sku, int] = field(default_factory=dict)
-
-    @property
-    def skus(self) -> list[Sku]:
-        return [line.sku for line in self.lines]
-
-    @property
-    def quantities(self) -> dict[Sku, int]:
-        return {line.sku: line.quantity for line in self.lines}
-
-    def wanted(self, lines: Sequence[Line]) -> dict[Sku, int] | None:
-        """These quantities, everything where no line is named; None where it does not hold as much."""
-        held = self.quantities
-        wanted = {line.sku: line.quantity for line in lines} or held
-        return wanted if all(quantity <= held.get(sku, 0) for sku, quantity in wanted.items()) else None
-
-
-class Oracle:
+class Oracle(Partition):
     """One partition. A command is named as in app.store.commands, takes what it takes, answers what it must answer."""
-
-    def __init__(self, *, max_lifetime_us: int) -> None:
-        self.now_us = 0
-        self.ledger: list[Entry] = []
-        self.skus: dict[Sku, Stock] = {}
-        self.records: dict[Token, Record] = {}
-        self.answers: dict[tuple[str, ...], tuple[str, Reservation]] = {}
-        self.adjustments: dict[tuple[str, ...], tuple[str, int]] = {}
-        self._common: dict[str, Any] = {}
-        self._max_lifetime_us = max_lifetime_us
 
     # Commands on reservations
 
@@ -149,13 +58,39 @@ class Oracle:
         token: Token,
         request: Request,
     ) -> ReserveOutcome:
-        """Each SKU comes once; `token` is used if the units are held now."""
-        self._settle(line.sku for line in lines)
-        if request.scope in self.answers:
-            fingerprint, first = self.answers[request.scope]
+        """Each SKU comes once; `token` is what the units are held under, if they are held now."""
+        is_clear = self._settle(line.sku for line in lines)
+        if request.scope in self._answers:
+            fingerprint, first = self._answers[request.scope]
             if fingerprint != request.fingerprint:
                 return IdempotencyConflict()
             return Held(self._as_at_first(first, self.records[first.token]), is_replayed=True)
+        refusal = self._refusal(lines, channel)
+        if refusal is None and (short := tuple(self._short_lines(lines, token, allow_backorder=allow_backorder))):
+            refusal = OutOfStock(short, self.now_us)
+        if isinstance(refusal, ChannelLimitExceeded | OutOfStock) and not is_clear:
+            how: dict[str, Any] = {"channel": channel, "ttl_us": ttl_us, "allow_backorder": allow_backorder}
+            return self.reserve(lines, agent_id=agent_id, token=token, request=request, **how)
+        if refusal:
+            return refusal
+
+        details = msgspec.json.encode(request.data) if request.data else b""
+        held = tuple(lines)
+        record = Record(token, agent_id, channel, details, self.now_us, self.now_us + ttl_us, held, held)
+        self.records[token] = record
+        self._begin(request.data)
+        for line in held:
+            stock = self.skus[line.sku]
+            stock.set_uncovered(record, max(0, line.quantity - stock.available))
+            stock.reserved += line.quantity
+            stock.promised[channel] += line.quantity
+            self._append(record, "held", line.sku, line.quantity)
+        return Held(self._done(record, request).reservation, is_replayed=False)
+
+    def _refusal(
+        self, lines: Sequence[Line], channel: str
+    ) -> SkuNotFound | QuantityAboveLimit | ChannelLimitExceeded | OutOfStock | None:
+        """The first line that may not be asked for, however much there is."""
         for line in lines:
             if line.sku not in self.skus:
                 return SkuNotFound(line.sku)
@@ -163,25 +98,17 @@ class Oracle:
             quantity_max = self.skus[line.sku].policy.max_quantity_per_reservation
             if quantity_max is not None and line.quantity > quantity_max:
                 return QuantityAboveLimit(line.sku, quantity_max)
-        if short := tuple(self._short_lines(lines, allow_backorder=allow_backorder)):
-            return OutOfStock(short, self.now_us)
+        for line in lines:
+            promised = self.skus[line.sku].promised[channel]
+            limit = self.skus[line.sku].policy.channel_limits.get(channel)
+            if limit is not None and promised + line.quantity > limit:
+                return ChannelLimitExceeded(line.sku, limit, promised)
+        return None
 
-        available = {line.sku: self.skus[line.sku].available for line in lines}
-        held = tuple(Line(n.sku, n.quantity, max(0, n.quantity - available[n.sku])) for n in lines)
-        details = msgspec.json.encode(request.data) if request.data else b""
-        record = Record(token, agent_id, channel, details, self.now_us, self.now_us + ttl_us, held, held)
-        self.records[token] = record
-        self._begin(request.data)
-        for line in held:
-            self.skus[line.sku].reserved += line.quantity
-            self.skus[line.sku].backordered += line.backordered
-            self._append(record, "held", line.sku, line.quantity)
-        return Held(self._done(record, request).reservation, is_replayed=False)
-
-    def _short_lines(self, lines: Sequence[Line], *, allow_backorder: bool) -> Iterator[ShortLine]:
+    def _short_lines(self, lines: Sequence[Line], token: Token, *, allow_backorder: bool) -> Iterator[ShortLine]:
         for line in lines:
             stock = self.skus[line.sku]
-            backorder_left = max(0, stock.policy.backorder_limit - stock.backordered)
+            backorder_left = stock.backorder_left(token)
             if line.quantity > stock.available + (backorder_left if allow_backorder else 0):
                 yield ShortLine(
                     line, self._remaining([line])[0], backorder_left, self._next_release_us(line.sku),
@@ -193,43 +120,61 @@ class Oracle:
         record = self._opened(token, request)
         if not isinstance(record, Record):
             return record
-        if record.status in ("committed", "pending_reconciliation"):
-            asked = {line.sku: line.quantity for line in lines or record.first_lines}
-            return self._unchanged(record) if asked == record.sold else ReservationEnded(self._answer(record))
         if record.status not in OPEN:
-            return ReservationEnded(self._answer(record))
+            asked = {line.sku: line.quantity for line in lines or record.first_lines}
+            is_same = record.status in ("committed", "pending_reconciliation") and asked == record.sold
+            return self._unchanged(record) if is_same else ReservationEnded(self._answer(record))
         wanted = record.wanted(lines)
         if wanted is None:
             return QuantityExceeds()
-        if any(self.skus[sku].shortfall for sku in record.skus):
-            return Shortfall()
+        refusal = self._unsaleable(record, wanted)
+        if isinstance(refusal, Shortfall) and not self._is_clear:
+            return self.commit(token, order_id=order_id, lines=lines, request=request)
+        if refusal:
+            return refusal
+        self._begin({**request.data, "order_id": order_id} if order_id else request.data)
+        self._sell_lines(record, wanted)
+        record.order_id = order_id
+        return self._done(record, request)
 
+    def _unsaleable(self, record: Record, wanted: Mapping[Sku, int]) -> ReservationEnded | Shortfall | None:
+        """What a fact from outside took away is voided first; a payment that runs is for a person to decide."""
+        for sku in [sku for sku in record.skus if sku in wanted and self.skus[sku].shortfall]:
+            self._begin({})
+            self._close_shortfall(sku)
+        if record.status not in OPEN:
+            return ReservationEnded(self._answer(record))
+        return Shortfall() if any(self.skus[sku].shortfall for sku in wanted) else None
+
+    def _sell_lines(self, record: Record, wanted: Mapping[Sku, int]) -> None:
+        """At once, or after a window if one of the SKUs has one. What is not wanted goes back."""
         window_us = max(self.skus[sku].policy.reconciliation_hold_us for sku in wanted)
         if window_us:
             record.deadline_us = self.now_us + window_us
         unsold = {sku: quantity - wanted.get(sku, 0) for sku, quantity in record.quantities.items()}
-        self._begin({**request.data, "order_id": order_id} if order_id else request.data)
         for sku in record.skus:
             if sku in wanted:
                 if not window_us:
                     self._sell(sku, wanted[sku])
                 self._append(record, "reconciling" if window_us else "committed", sku, wanted[sku])
         self._give_back(record, "released", unsold)
-        record.status = "pending_reconciliation" if window_us else "committed"
-        record.order_id, record.sold = order_id, wanted
-        return self._done(record, request)
+        record.sold = wanted
+        if window_us:
+            record.status = "pending_reconciliation"
+        else:
+            self._end(record, "committed")
 
     def release(self, token: Token, *, request: Request) -> VerbOutcome:
         record = self._opened(token, request)
         if not isinstance(record, Record):
             return record
-        if record.status in ("released", "expired"):
+        if record.status in ("released", "expired", "voided"):
             return self._unchanged(record)
         if record.status not in OPEN:
             return ReservationEnded(self._answer(record))
         self._begin(request.data)
         self._give_back(record, "released", record.quantities)
-        record.status = "released"
+        self._end(record, "released")
         return self._done(record, request)
 
     def cancel(self, token: Token, *, lines: Sequence[Line] = (), request: Request) -> VerbOutcome:
@@ -243,10 +188,56 @@ class Oracle:
         wanted = record.wanted(lines)
         if wanted is None:
             return QuantityExceeds()
-        record.status = "cancelled" if wanted == record.quantities else "committed"
+        is_all = wanted == record.quantities
         self._begin(request.data)
         self._give_back(record, "cancelled", wanted)
+        self._keep_allocated(record, {} if is_all else record.quantities)
+        if is_all:
+            self._end(record, "cancelled")
         return self._done(record, request)
+
+    def _keep_allocated(self, record: Record, left: dict[Sku, int]) -> None:
+        """Takes from the allocations what is left of the lines, in the order they were decided, and drops the rest."""
+        decided, record.allocations = record.allocations, []
+        for each in decided:
+            units = min(each.quantity, left.get(each.sku, 0))
+            self.skus[each.sku].places[each.location_id].allocated -= each.quantity - units
+            if units:
+                left[each.sku] -= units
+                record.allocations.append(Allocation(each.sku, each.location_id, units))
+
+    def allocate(self, token: Token, allocations: Sequence[Allocation], *, request: Request) -> VerbOutcome:
+        """Each pair of SKU and location comes once."""
+        record = self._opened(token, request)
+        if not isinstance(record, Record):
+            return record
+        if record.status != "committed":
+            return ReservationEnded(self._answer(record))
+        named = Counter[Sku]()
+        for each in allocations:
+            named[each.sku] += each.quantity
+        if any(units > record.quantities.get(sku, 0) for sku, units in named.items()):
+            return QuantityExceeds()
+        kept = [each for each in record.allocations if each.sku not in named]
+        change = _difference([each for each in record.allocations if each.sku in named], allocations)
+        if any(self._is_short(*where, units) for where, units in change.items()):
+            return LocationShort()
+        if not any(change.values()):
+            return self._unchanged(record)
+
+        rows = [[each.sku, each.location_id, each.quantity] for each in allocations]
+        self._begin({**request.data, "allocations": rows})
+        for (sku, location_id), units in change.items():
+            if units:
+                self.skus[sku].places[location_id].allocated += units
+                self._append_of(record, "stock.allocated", sku, units, location_id)
+        record.allocations = [*kept, *allocations]
+        return self._done(record, request)
+
+    def _is_short(self, sku: Sku, location_id: str, units: int) -> bool:
+        """Would a location have to give more than nobody has decided about? A dedicated one gives nothing."""
+        place = self.skus[sku].places.get(location_id, Place(is_shared=False))
+        return units > 0 and (not place.is_shared or place.allocated + units > place.on_hand)
 
     def extend(
         self, token: Token, *, counted_from: Literal["now", "deadline"], amount_us: int, request: Request
@@ -266,7 +257,7 @@ class Oracle:
             return ReservationEnded(self._answer(record))
         start_us = self.now_us if counted_from == "now" else record.deadline_us
         deadline_us = max(record.deadline_us, start_us + amount_us)
-        if deadline_us > record.created_us + self._max_lifetime_us:
+        if deadline_us > record.created_us + self._limits.max_lifetime_us:
             return LifetimeExceeded()
         record.deadline_us, record.status = deadline_us, status or record.status
         self._begin(request.data)
@@ -291,190 +282,108 @@ class Oracle:
         sku: Sku,
         *,
         location_id: str,
+        location_kind: str,
         mode: Literal["delta", "count"],
         amount: int,
         reason: str,
         expected_sequence: str = "",
         request: Request,
     ) -> AdjustOutcome:
-        self._settle([sku])
-        if request.scope in self.adjustments:
-            fingerprint, sequence = self.adjustments[request.scope]
-            if fingerprint != request.fingerprint:
-                return IdempotencyConflict()
-            return SkuAnswered(replace(self._state(sku), sequence=sequence), is_replayed=True)
-        if mismatch := self._mismatch(sku, expected_sequence):
-            return mismatch
+        self._settle_whole(sku)
+        if replayed := self._stock_replayed(sku, request):
+            return replayed
         stock = self.skus.get(sku) or Stock()
-        before = stock.locations.get(location_id, 0)
-        change = amount if mode == "delta" else amount - before
-        if before + change < 0:
+        if mismatch := stock.mismatch(expected_sequence):
+            return mismatch
+        place = stock.places.get(location_id) or Place(location_kind == "shared")
+        change = amount if mode == "delta" else amount - place.on_hand
+        if place.on_hand + change < 0:
             return StockBelowZero()
-        if stock.on_hand + change > QUANTITY_MAX:
+        on_hand = stock.on_hand if place.is_shared else place.on_hand
+        if max(place.on_hand, on_hand) + change > QUANTITY_MAX:
             return AboveLimit()
 
         self.skus[sku] = stock
-        stock.locations[location_id] = before + change
-        if mode == "count" or change > 0:
+        stock.places[location_id] = place
+        place.on_hand += change
+        if place.is_shared and (mode == "count" or change > 0):
             stock.withhold()
         self._begin(request.data, reason)
-        shape = {"location_id": location_id, "source": "operator", "safety_stock": stock.safety_stock}
-        self._append_entry("stock.adjusted", sku, change, **shape)
-        if request.scope:
-            self.adjustments[request.scope] = request.fingerprint, stock.sequence
-        return SkuAnswered(self._state(sku))
+        self._append_stock("stock.adjusted", sku, change, location_id)
+        self._close_shortfall(sku)
+        return self._stock_done(sku, request)
+
+    def transfer(
+        self,
+        sku: Sku,
+        *,
+        from_location_id: str,
+        to_location_id: str,
+        to_location_kind: str,
+        quantity: int,
+        reason: str,
+        expected_sequence: str = "",
+        request: Request,
+    ) -> TransferOutcome:
+        """Units that leave the shared locations are a loss like any other; nothing arrives, so nothing is withheld."""
+        self._settle_whole(sku)
+        if replayed := self._stock_replayed(sku, request):
+            return replayed
+        stock = self.skus.get(sku) or Stock()
+        if mismatch := stock.mismatch(expected_sequence):
+            return mismatch
+        if sku not in self.skus:
+            return SkuNotFound(sku)
+        source = stock.places.get(from_location_id)
+        if source is None or source.on_hand < quantity:
+            return StockBelowZero()
+        target = stock.places.get(to_location_id) or Place(to_location_kind == "shared")
+        gained = quantity if target.is_shared and not source.is_shared else 0
+        if target.on_hand + quantity > QUANTITY_MAX or stock.on_hand + gained > QUANTITY_MAX:
+            return AboveLimit()
+
+        self._begin(request.data, reason)
+        source.on_hand -= quantity
+        self._append_stock("stock.transferred", sku, -quantity, from_location_id)
+        stock.places[to_location_id] = target
+        target.on_hand += quantity
+        self._append_stock("stock.transferred", sku, quantity, to_location_id)
+        self._close_shortfall(sku)
+        return self._stock_done(sku, request)
 
     def put_sku(
         self, sku: Sku, policy: Mapping[str, Any], *, may_create: bool, expected_sequence: str = "", request: Request
     ) -> PutSkuOutcome:
         """`policy` holds the attributes of a Policy that change."""
-        self._settle([sku])
-        if mismatch := self._mismatch(sku, expected_sequence):
-            return mismatch
+        self._settle_whole(sku)
         is_new = sku not in self.skus
+        if mismatch := self.skus.get(sku, Stock()).mismatch(expected_sequence):
+            return mismatch
         if is_new and not may_create:
             return SkuNotFound(sku)
         stock = self.skus.setdefault(sku, Stock())
-        stock.policy = replace(stock.policy, **policy)
-        stock.withhold()
+        stock.say(policy, self.categories)
         self._begin(request.data)
-        self._append_entry("sku.updated", sku, 0, source="operator", safety_stock=stock.safety_stock)
+        self._append_stock("sku.updated", sku)
         return SkuAnswered(self._state(sku), is_created=is_new)
 
-    def availability(self, sku: Sku) -> AvailabilityOutcome:
-        self._settle([sku])
-        return SkuAnswered(self._state(sku)) if sku in self.skus else SkuNotFound(sku)
+    def put_category(self, category: str, policy: Mapping[str, Any], *, request: Request) -> int:
+        """Its SKUs take it when they are next written; `policy` holds all the attributes that it says something of."""
+        self.categories[category] = spoken(policy)
+        self._begin(request.data)
+        self._append_stock("category.updated", NO_SKU)
+        return len(self.ledger)
 
-    def _mismatch(self, sku: Sku, expected_sequence: str) -> SequenceMismatch | None:
-        """Where If-Match does not hold; of a SKU that does not exist, whose sequence is 0, it never does."""
-        sequence = self.skus[sku].sequence if sku in self.skus else 0
-        holds = expected_sequence == "" or (sequence > 0 and expected_sequence in ("*", str(sequence)))
-        return None if holds else SequenceMismatch(sequence)
+    def availability(self, sku: Sku, *, channel: str) -> AvailabilityOutcome:
+        self._settle_whole(sku)
+        return SkuAnswered(self._state(sku, channel)) if sku in self.skus else SkuNotFound(sku)
 
-    # What is due
 
-    def _due(self, sku: Sku | None = None) -> list[Record]:
-        due = [r for r in self.records.values() if r.status in LIVE and r.deadline_us <= self.now_us]
-        return sorted((r for r in due if sku in (None, *r.skus)), key=lambda r: (r.deadline_us, r.token))
-
-    def _settle(self, skus: Iterable[Sku]) -> None:
-        for sku in skus:
-            for record in self._due(sku):
-                self._settle_one(record)
-        self._settle_elsewhere(SETTLED_ELSEWHERE_LINES_MAX)
-
-    def _settle_elsewhere(self, lines_max: int) -> int:
-        lines = 0
-        for record in self._due():
-            if lines < lines_max:
-                lines += len(record.lines)
-                self._settle_one(record)
-        return lines
-
-    def _settle_one(self, record: Record) -> None:
-        """A due hold goes back; a reconciliation window that is over becomes a sale. A command of its own."""
-        self._begin({}, "payment_expired" if record.status == "payment_pending" else "")
-        if record.status == "pending_reconciliation":
-            record.status = "committed"
-            for line in record.lines:
-                self._sell(line.sku, line.quantity)
-                self._append(record, "committed", line.sku, line.quantity)
-        else:
-            record.status = "expired"
-            self._give_back(record, "expired", record.quantities)
-
-    # What the commands are made of
-
-    def _opened(self, token: Token, request: Request) -> Record | ReservationNotFound | IdempotencyConflict | Done:
-        """The record, unless there is none or the request is a repeated one."""
-        record = self.records.get(token)
-        if record is None:
-            return ReservationNotFound()
-        self._settle(record.skus)
-        if request.scope not in self.answers:
-            return record
-        fingerprint, first = self.answers[request.scope]
-        if fingerprint != request.fingerprint:
-            return IdempotencyConflict()
-        answer = replace(self._as_at_first(first, record), order_id=record.order_id)
-        return Done(answer, is_replayed=True, has_effect=False)
-
-    def _as_at_first(self, first: Reservation, record: Record) -> Reservation:
-        return replace(first, status=record.status, remaining=self._remaining(first.lines))
-
-    def _done(self, record: Record, request: Request) -> Done:
-        answer = self._answer(record)
-        if request.scope:
-            self.answers[request.scope] = request.fingerprint, answer
-        return Done(answer, is_replayed=False, has_effect=True)
-
-    def _unchanged(self, record: Record) -> Done:
-        """It wrote nothing, so nothing is remembered."""
-        return Done(self._answer(record), is_replayed=False, has_effect=False)
-
-    def _sell(self, sku: Sku, quantity: int) -> None:
-        self.skus[sku].reserved -= quantity
-        self.skus[sku].committed += quantity
-
-    def _give_back(self, record: Record, kind: str, quantities: Mapping[Sku, int]) -> None:
-        """Units go back, first those that were promised beyond stock; the record keeps the rest, if any is left."""
-        left = []
-        for line in record.lines:
-            quantity = quantities.get(line.sku, 0)
-            backordered, stock = min(line.backordered, quantity), self.skus[line.sku]
-            if quantity:
-                stock.committed -= quantity if kind == "cancelled" else 0
-                stock.reserved -= quantity if kind != "cancelled" else 0
-                stock.backordered -= backordered
-                self._append(record, kind, line.sku, quantity)
-            if quantity < line.quantity:
-                left.append(Line(line.sku, line.quantity - quantity, line.backordered - backordered))
-        record.lines = tuple(left) or record.lines
-
-    def _begin(self, data: Mapping[str, object], reason: str = "") -> None:
-        """What all entries of a command have in common."""
-        command = len(self.ledger) + 1
-        self._common = {"partition": 0, "command": command, "at_us": self.now_us, "data": data, "reason": reason}
-
-    def _append(self, record: Record, kind: str, sku: Sku, quantity: int) -> None:
-        record.sequence = len(self.ledger) + 1
-        self._append_entry(
-            f"reservation.{kind}", sku, quantity, token=record.token, agent_id=record.agent_id,
-            channel=record.channel, expires_us=record.deadline_us,
-        )  # fmt: skip
-
-    def _append_entry(self, kind: str, sku: Sku, quantity: int, **shape: Any) -> None:
-        stock = self.skus[sku]
-        stock.sequence = len(self.ledger) + 1
-        entry = Entry(
-            **self._common, **shape, sequence=stock.sequence, type=kind, sku=sku, quantity=quantity,
-            on_hand=stock.on_hand, reserved=stock.reserved, committed=stock.committed,
-            backordered=stock.backordered, available=stock.available,
-        )  # fmt: skip
-        self.ledger.append(entry)
-
-    # Answers
-
-    def _answer(self, record: Record) -> Reservation:
-        return Reservation(
-            record.token, record.status, record.agent_id, record.channel, record.order_id, record.details,
-            record.created_us, record.deadline_us, record.sequence, record.lines, self._remaining(record.lines),
-        )  # fmt: skip
-
-    def _remaining(self, lines: Iterable[Line]) -> tuple[Remaining, ...]:
-        stocks = [(line.sku, self.skus[line.sku]) for line in lines]
-        return tuple(Remaining(sku, stock.available, stock.policy.low_stock_threshold) for sku, stock in stocks)
-
-    def _next_release_us(self, sku: Sku) -> int | None:
-        """When the next unit may come back: from a hold or a payment, never from a reconciliation window."""
-        holds = [record for record in self.records.values() if record.status in OPEN and sku in record.skus]
-        return min((record.deadline_us for record in holds), default=None)
-
-    def _state(self, sku: Sku) -> SkuState:
-        stock = self.skus[sku]
-        return SkuState(
-            sku=sku, as_of_us=self.now_us, sequence=stock.sequence, on_hand=stock.on_hand, reserved=stock.reserved,
-            committed=stock.committed, backordered=stock.backordered, safety_stock=stock.safety_stock,
-            available=stock.available, shortfall=stock.shortfall, next_release_us=self._next_release_us(sku),
-            locations=tuple(sorted(stock.locations.items())), policy=stock.policy,
-        )  # fmt: skip
+def _difference(before: Sequence[Allocation], after: Sequence[Allocation]) -> Counter[tuple[Sku, str]]:
+    """What was decided before is undone, then what is decided now is done."""
+    change = Counter[tuple[Sku, str]]()
+    for each in before:
+        change[each.sku, each.location_id] -= each.quantity
+    for each in after:
+        change[each.sku, each.location_id] += each.quantity
+    return change

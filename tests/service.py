@@ -1,5 +1,6 @@
 """`lastunit serve` as a person starts it: a process of its own, on a free port, over a data directory of its own."""
 
+import asyncio
 import json
 import os
 import re
@@ -9,7 +10,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,14 +20,18 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from app.domain.errors import EngineUnavailable
+from app.projections.archive.reader import Archive
 from app.projections.rebuild import Verdict, verify
 from app.settings import load_settings
+from app.store.keys import PREFIX
 from app.store.store import make_store
 from tests.gateway import Gateway
 
 ROOT = Path(__file__).parents[1]
 LINE = re.compile(r"Lastunit answers on (http://\S+) \((.+)\)\n")
 PATIENCE_SECONDS = 20.0
+COMMAND_SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.01
 NO_SETTINGS: Mapping[str, object] = {}
 
@@ -42,7 +49,7 @@ class Service:
 
     @property
     def worker_pids(self) -> list[int]:
-        """Its gateway processes, where it has several."""
+        """Its gateway processes, where it has several: children of its main thread, as the archiver is not."""
         pids = [
             int(line) for line in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         ]
@@ -71,6 +78,8 @@ class Home:
         self._runtime_dir = folder
         self._log = folder / "stderr"
         self._processes: list[subprocess.Popen[str]] = []
+        self._partitions = 1
+        self.is_damaged_on_purpose = False
 
     @property
     def engine(self) -> dict[str, Any]:
@@ -81,6 +90,16 @@ class Home:
     @property
     def stderr(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
+
+    @property
+    def archiver_pids(self) -> list[int]:
+        """The archivers that ran here, the last one last."""
+        return [int(pid) for pid in re.findall(r'"process": (\d+), "event": "archive_started"', self.stderr)]
+
+    @property
+    def archive(self) -> Path:
+        """The archive's file."""
+        return self.data_dir / "archive.sqlite"
 
     def client(self) -> Redis:
         """A plain client of the engine."""
@@ -106,16 +125,45 @@ class Home:
 
     def serve(self, *options: str, port: int = 0, **settings: object) -> Service:
         """A service that answers; what it logged, if it does not."""
+        self._partitions = int(str(settings.get("partitions", 1)))
         process = self.launch("--port", str(port), *options, settings=settings)
         assert process.stdout
         announced = LINE.fullmatch(process.stdout.readline())
         assert announced, self.stderr
         return Service(process, announced[1], self, options)
 
+    def await_archive(self) -> None:
+        """Returns when the archive has all that the ledger has at this moment."""
+        with self.client() as client:
+            for meta in client.scan_iter(f"{PREFIX}*:meta"):
+                sequence = int(client.hget(meta, "sequence") or 0)
+                readers = meta.removesuffix(b"meta") + b"readers"
+                eventually(partial(_has_read, client, readers, sequence))
+
+    def command(
+        self, *args: str, settings: Mapping[str, object] = NO_SETTINGS, data_dir: Path | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """What `lastunit` says when it is typed so, on this data directory or another."""
+        environment = {f"LASTUNIT_{name.upper()}": str(value) for name, value in settings.items()}
+        return subprocess.run(
+            [sys.executable, "-m", "app", *args, "--data-dir", str(data_dir or self.data_dir)],
+            cwd=ROOT,
+            env=os.environ | {"XDG_RUNTIME_DIR": str(self._runtime_dir)} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMMAND_SECONDS_MAX,
+        )
+
     async def verify(self) -> Verdict:
         """What the replay of the ledger says of the engine's state."""
-        async with make_store(load_settings(), self.engine["url"]) as store:
-            return await verify(store)
+        settings = load_settings({"partitions": self._partitions, "data_dir": self.data_dir})
+        archive = Archive.of(settings)
+        try:
+            async with make_store(settings, self.engine["url"]) as store:
+                return await verify(store, archive)
+        finally:
+            await archive.close()
 
     @contextmanager
     def paused_engine(self) -> Iterator[None]:
@@ -126,11 +174,17 @@ class Home:
         finally:
             os.kill(self.engine["pid"], signal.SIGCONT)
 
+    @staticmethod
+    def kill_process(pid: int) -> None:
+        """Kill -9."""
+        os.kill(pid, signal.SIGKILL)
+
     def kill_engine(self) -> None:
         """Kill -9."""
         os.kill(self.engine["pid"], signal.SIGKILL)
 
-    def close(self) -> None:
+    def close(self, *, is_proved: bool) -> None:
+        """Ends all that runs here. What stands in the engine, if it still runs, must be what the ledger says."""
         for process in self._processes:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -139,7 +193,20 @@ class Home:
             process.stdout.close()
         with suppress(OSError, ValueError):
             if Path(f"/proc/{self.engine['pid']}/cwd").samefile(self.data_dir):
-                self.kill_engine()
+                try:
+                    if is_proved and not self.is_damaged_on_purpose:
+                        self._prove()
+                finally:
+                    self.kill_engine()
+
+    def _prove(self) -> None:
+        with suppress(EngineUnavailable), ThreadPoolExecutor(1) as pool:  # a loop of its own: the test may run in one
+            assert pool.submit(asyncio.run, self.verify()).result().difference is None
+
+
+def _has_read(client: Redis, readers: bytes, sequence: int) -> bool:
+    acknowledged = client.hget(readers, "archive")
+    return acknowledged is not None and int(acknowledged) >= sequence
 
 
 @contextmanager
@@ -149,8 +216,10 @@ def open_home() -> Iterator[Home]:
         home = Home(Path(folder))
         try:
             yield home
-        finally:
-            home.close()
+        except BaseException:
+            home.close(is_proved=False)
+            raise
+        home.close(is_proved=True)
 
 
 def eventually(attempt: Callable[[], Found], *, seconds_max: float = PATIENCE_SECONDS) -> Found:

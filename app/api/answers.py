@@ -12,12 +12,13 @@ from app.api.problems import Problem
 from app.domain.entries import Entry
 from app.domain.outcomes import (
     AboveLimit,
-    AdjustOutcome,
     AvailabilityOutcome,
+    ChannelLimitExceeded,
     Done,
     Held,
     IdempotencyConflict,
     LifetimeExceeded,
+    LocationShort,
     OutOfStock,
     PutSkuOutcome,
     QuantityAboveLimit,
@@ -33,6 +34,7 @@ from app.domain.outcomes import (
     StockBelowZero,
     TooManyKeys,
     TooManyLocations,
+    TransferOutcome,
     VerbOutcome,
 )
 from app.domain.pressure import PROCEED, Advice, advice_for, pressure_of
@@ -82,6 +84,12 @@ def reserve_answer(outcome: ReserveOutcome) -> Answer:
             raise sku_not_found(sku)
         case QuantityAboveLimit(sku, quantity_max):
             raise Problem("quantity_above_limit", f"At most {quantity_max} units of {sku} go into one reservation.")
+        case ChannelLimitExceeded(sku, limit, promised):
+            raise Problem(
+                "channel_limit_exceeded",
+                f"The channel may have {limit} units of {sku}, held and sold, and has {promised}: "
+                f"ask for {max(0, limit - promised)} at most, or through another channel.",
+            )
         case IdempotencyConflict():
             raise _idempotency_conflict()
         case _:
@@ -94,7 +102,7 @@ def verb_answer(outcome: VerbOutcome, *, verb: str) -> Answer:
         case Done(reservation, is_replayed):
             return answer(200, reservation_payload(reservation), *((REPLAYED_HEADER,) if is_replayed else ()))
         case ReservationNotFound():
-            raise Problem("reservation_not_found", "No reservation has this token, or it ended more than a day ago.")
+            raise Problem("reservation_not_found", "No reservation has this token, here or in the archive.")
         case ReservationEnded(reservation):
             raise _ended(reservation, verb)
         case QuantityExceeds():
@@ -104,6 +112,11 @@ def verb_answer(outcome: VerbOutcome, *, verb: str) -> Answer:
                 "shortfall",
                 "A count left fewer units than are promised, so none of them is sold now. Retry until the hold ends; "
                 "void the payment if it does.",
+            )
+        case LocationShort():
+            raise Problem(
+                "stock_below_zero",
+                "A location is not shared, or has fewer units left to allocate than are asked of it: choose another.",
             )
         case LifetimeExceeded():
             raise Problem("lifetime_exceeded", "The deadline would pass the longest life a reservation may have.")
@@ -118,13 +131,17 @@ def verb_answer(outcome: VerbOutcome, *, verb: str) -> Answer:
             assert_never(outcome)
 
 
-def sku_answer(outcome: AdjustOutcome | PutSkuOutcome | AvailabilityOutcome, *, with_policy: bool) -> Answer:
-    """The SKU with its ETag, 201 where the command created it; or the refusal."""
+def sku_answer(
+    outcome: TransferOutcome | PutSkuOutcome | AvailabilityOutcome, *, with_policy: bool, location_id: str | None = None
+) -> Answer:
+    """The SKU with its ETag, 201 where the command created it; or the refusal. A location narrows its locations."""
     match outcome:
         case SkuAnswered(state, is_created, is_replayed):
             etag = (b"etag", f'"{state.sequence}"'.encode())
             headers = (etag, REPLAYED_HEADER) if is_replayed else (etag,)
             payload = sku_payload(state) if with_policy else availability_payload(state)
+            if location_id is not None:
+                payload["locations"] = [each for each in payload["locations"] if each["location_id"] == location_id]
             return answer(201 if is_created else 200, payload, *headers)
         case SkuNotFound(sku):
             raise sku_not_found(sku)
@@ -182,12 +199,13 @@ def reservation_payload(reservation: Reservation) -> dict[str, Any]:
 
 
 def availability_payload(state: SkuState) -> dict[str, Any]:
-    """A SKU in the unified schema."""
+    """A SKU in the unified schema; of a channel with a limit, no more is available than it may still have."""
     policy = state.policy
+    available = state.available if state.channel_left is None else min(state.available, state.channel_left)
     backorder_left = max(0, policy.backorder_limit - state.backordered)
     advice = advice_for(
         requested=1,
-        available=state.available,
+        available=available,
         backorder_left=backorder_left,
         next_release_us=state.next_release_us,
         releasable=state.available + state.reserved,
@@ -199,14 +217,14 @@ def availability_payload(state: SkuState) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "sku": state.sku,
         "on_hand_quantity": state.on_hand,
-        "available_quantity": state.available,
+        "available_quantity": available,
         "reserved_quantity": state.reserved,
         "committed_quantity": state.committed,
         "backordered_quantity": state.backordered,
         "shortfall_quantity": state.shortfall,
         "incoming_quantity": policy.incoming,
         "safety_stock": state.safety_stock,
-        "pressure": pressure_of(state.available, policy.low_stock_threshold),
+        "pressure": pressure_of(available, policy.low_stock_threshold),
         "advice": _advice(advice),
         "is_backorderable": backorder_left > 0,
         "backorder_limit": policy.backorder_limit,
@@ -215,13 +233,13 @@ def availability_payload(state: SkuState) -> dict[str, Any]:
         "next_release_at": None if state.next_release_us is None else rfc3339(state.next_release_us),
         "locations": [
             {
-                "location_id": location_id,
-                "kind": "shared",
-                "on_hand_quantity": on_hand,
-                "available_quantity": max(0, on_hand),
-                "reserved_quantity": 0,
+                "location_id": location.location_id,
+                "kind": "shared" if location.is_shared else "dedicated",
+                "on_hand_quantity": location.on_hand,
+                "available_quantity": location.available,
+                "reserved_quantity": location.allocated,
             }
-            for location_id, on_hand in state.locations
+            for location in state.locations
         ],
         "sequence": state.sequence,
         "as_of": rfc3339(state.as_of_us),
@@ -239,6 +257,9 @@ def sku_payload(state: SkuState) -> dict[str, Any]:
         "substitutes": list(policy.substitutes),
         "variant_group": policy.variant_group,
         "reconciliation_hold_seconds": policy.reconciliation_hold_us / MICROSECONDS,
+        "category": policy.category,
+        "channel_limits": dict(policy.channel_limits),
+        "degraded_policy": policy.degraded_policy,
     }
 
 
@@ -249,6 +270,8 @@ def entry_payload(entry: Entry) -> dict[str, Any]:
         data["expires_at"] = rfc3339(entry.expires_us)
     if entry.safety_stock is not None:
         data["safety_stock"] = entry.safety_stock
+    if entry.location_kind is not None:
+        data["location_kind"] = entry.location_kind
     return {
         "sequence": entry.sequence,
         "partition": entry.partition,
@@ -326,12 +349,18 @@ def _out_of_stock(lines: Sequence[ShortLine], as_of_us: int) -> Problem:
 
 
 def _ended(reservation: Reservation, verb: str) -> Problem:
-    if verb == "cancel" and reservation.status not in ("cancelled", "fulfilled"):
-        return Problem("reservation_not_committed", "Only a sale is cancelled, and this reservation is none.")
+    if verb in ("cancel", "allocate") and reservation.status not in ("committed", "cancelled", "fulfilled"):
+        done = {"cancel": "cancelled", "allocate": "allocated"}[verb]
+        return Problem("reservation_not_committed", f"Only a sale is {done}, and this reservation is none.")
     if reservation.status == "expired":
         return Problem(
             "reservation_expired",
             "The deadline has passed and the units are back on sale. Reserve again; void a payment begun for it.",
+        )
+    if reservation.status == "voided":
+        return Problem(
+            "reservation_voided",
+            "Stock was found missing and this hold was given up, so nothing is sold. Reserve again, or elsewhere.",
         )
     state = "committed" if reservation.status == "pending_reconciliation" else reservation.status
     return Problem(f"reservation_{state}", f"The reservation is {state} already.")

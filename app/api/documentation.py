@@ -19,6 +19,23 @@ def documented(model: type[BaseModel], status: int, *codes: str, created: bool =
     return {"responses": responses, "response_model": None}
 
 
+def query_parameters(model: type[BaseModel]) -> dict[str, Any]:
+    """What a hot route's query may have: FastAPI sees no parameters of an endpoint that it does not call."""
+    properties = model.model_json_schema()["properties"]
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "schema": _present(schema)}
+            for name, schema in properties.items()
+        ]
+    }
+
+
+def _present(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without null, which no query can say."""
+    schema = {name: value for name, value in schema.items() if name not in ("default", "title")}
+    return next((each for each in schema.pop("anyOf", []) if each.get("type") != "null"), schema)
+
+
 def refusals(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The problems with these codes, grouped by status."""
     by_status: dict[int, list[str]] = {}

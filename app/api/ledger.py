@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -11,15 +10,15 @@ from fastapi import APIRouter, Query, Response
 from app.api.answers import answer, entry_payload
 from app.api.documentation import documented
 from app.api.problems import invalid
-from app.api.requests import normalized_id
 from app.api.reservations import respond
 from app.api.routing import StrictRoute
 from app.api.schemas import EntryListAnswer
 from app.api.services import Services
 from app.domain.entries import Entry
+from app.domain.ids import normalized_id
 from app.domain.types import Sku, Token
+from app.projections.history import Wanted, read_history_page
 from app.store.keys import PartitionKeys
-from app.store.ledger import Fields, read_page
 
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 1000
@@ -51,17 +50,22 @@ def ledger_routes(services: Services) -> APIRouter:
         if after is not None and cursor is not None:
             raise invalid("cursor", "give either after or cursor")
         named_sku, named_token = _normalized("sku", sku), _normalized("token", token)
-        partitions = _partitions(services, named_sku, named_token)
+        wanted = Wanted(
+            sku=None if named_sku is None else Sku(named_sku),
+            token=None if named_token is None else Token(named_token),
+        )
+        partitions = _partitions(services, wanted)
         position = _decode_position(cursor if after is None else after, partitions)
         found: list[Entry] = []
         is_end = True
         for keys in partitions:
-            page = await read_page(
+            page = await read_history_page(
                 services.store.client,
+                services.archive,
                 keys,
                 after=position[keys.index],
                 limit=limit - len(found),
-                is_wanted=_filter(named_sku, named_token),
+                wanted=wanted,
             )
             found += page.entries
             position[keys.index] = page.last
@@ -86,23 +90,14 @@ def _normalized(name: str, text: str | None) -> str | None:
         raise invalid(name, str(error)) from None
 
 
-def _partitions(services: Services, sku: str | None, token: str | None) -> tuple[PartitionKeys, ...]:
+def _partitions(services: Services, wanted: Wanted) -> tuple[PartitionKeys, ...]:
     """The partitions that entries like these may be in."""
     keyspace = services.store.keyspace
-    if sku is not None:
-        return (keyspace.of_sku(Sku(sku)),)
-    if token is not None:
-        keys = keyspace.of_token(Token(token))
-        return (keys,) if keys else ()
+    if wanted.sku is not None:
+        return (keyspace.of_sku(wanted.sku),)
+    if wanted.token is not None:
+        return keyspace.of_token(wanted.token)
     return keyspace.partitions
-
-
-def _filter(sku: str | None, token: str | None) -> Callable[[Fields], bool] | None:
-    """Which raw entries are asked for; None for all."""
-    wanted = {name: text.encode() for name, text in ((b"sku", sku), (b"token", token)) if text is not None}
-    if not wanted:
-        return None
-    return lambda fields: all(fields.get(name) == text for name, text in wanted.items())
 
 
 def _decode_position(text: str | None, partitions: tuple[PartitionKeys, ...]) -> dict[int, int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from app.domain.errors import Backpressure, EngineBusy, EngineError, OutcomeUnknown
+from app.domain.errors import ArchiveUnavailable, Backpressure, EngineBusy, EngineError, OutcomeUnknown
 
 CONTENT_TYPE = b"application/problem+json"
 RETRY_AFTER_SECONDS = 1
@@ -70,9 +70,11 @@ class Problem(Exception):
         return headers
 
 
-def of_engine_error(error: EngineError) -> Problem:
-    """What a fault of the engine is called outside."""
+def of_fault(error: EngineError | ArchiveUnavailable) -> Problem:
+    """What a fault of the engine or of the archive is called outside."""
     match error:
+        case ArchiveUnavailable():
+            return Problem("ledger_unavailable", "The archive, where this is kept, cannot be asked; come back later.")
         case OutcomeUnknown():
             return Problem(
                 "outcome_unknown",
@@ -119,6 +121,13 @@ KINDS = _kinds(
     ("not_found", 404, "Not found", False, "Check the path; /docs lists them all."),
     ("method_not_allowed", 405, "Method not allowed", False, "Use a method that the Allow header names."),
     ("out_of_stock", 409, "Out of stock", True, "Follow the advice of each line that is short."),
+    (
+        "channel_limit_exceeded",
+        409,
+        "Channel limit exceeded",
+        True,
+        "The channel has its share of the SKU: ask for what is left of it, or through another channel.",
+    ),
     ("shortfall", 409, "Shortfall", True, "A count left less than is promised: wait for holds to end, or release."),
     ("stock_below_zero", 409, "Stock below zero", False, "Count the location, or take off at most what it holds."),
     ("reservation_committed", 409, "Reservation committed", False, "It is sold. To undo it, cancel."),

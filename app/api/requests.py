@@ -2,20 +2,19 @@
 
 import hashlib
 import re
-import unicodedata
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import jiter
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
-from starlette.requests import Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from starlette.requests import ClientDisconnect, Request
 
 from app.api.problems import Problem, invalid
+from app.domain.ids import ID_CHARACTERS_MAX, normalized_id
 from app.domain.types import Sku, Token
 from app.store.commands import Idempotency
 
-ID_CHARACTERS_MAX = 128
 KEY_CHARACTERS_MAX = 255
 ERRORS_MAX = 20
 JSON_TYPE = re.compile(r'^application/json(?:\s*;\s*charset="?utf-8"?)?\s*$', re.IGNORECASE)
@@ -34,19 +33,6 @@ class StrictModel(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def normalized_id(text: str) -> str:
-    """The id in NFC; raises ValueError unless it has 1-128 characters, no control character, no outer space."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
-    if not 1 <= len(text) <= ID_CHARACTERS_MAX:
-        raise ValueError(f"must have 1 to {ID_CHARACTERS_MAX} characters")
-    if text != text.strip():
-        raise ValueError("must not begin or end with space")
-    if not text.isprintable() and any(unicodedata.category(character) == "Cc" for character in text):
-        raise ValueError("must not contain control characters")
-    return text
-
-
 Id = Annotated[
     str,
     AfterValidator(normalized_id),
@@ -55,19 +41,31 @@ Id = Annotated[
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
-    """The body; ends reading, with a problem, as soon as it is larger than allowed."""
-    too_large = Problem("body_too_large", f"The body is over {bytes_max} bytes.", headers=((b"connection", b"close"),))
+    """The body; ends reading, with a problem, as soon as it is larger than allowed.
+
+    Read from the server's own messages: Starlette's stream costs as much again.
+    """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > bytes_max:
-        raise too_large
+        raise body_too_large(bytes_max)
     chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
+    size, has_more = 0, True
+    while has_more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
         size += len(chunk)
         if size > bytes_max:
-            raise too_large
+            raise body_too_large(bytes_max)
         chunks.append(chunk)
+        has_more = message.get("more_body", False)
     return b"".join(chunks)
+
+
+def body_too_large(bytes_max: int) -> Problem:
+    """The problem of a body over its bound; the rest of it is not read."""
+    return Problem("body_too_large", f"The body is over {bytes_max} bytes.", headers=((b"connection", b"close"),))
 
 
 def parse_json(request: Request, raw: bytes, *, is_optional: bool) -> Any:
@@ -110,7 +108,7 @@ def validation_problem(errors: list[Any]) -> Problem:
 
 def _field_error(error: Any) -> dict[str, str]:
     path = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
-    if path[:1] == ["metadata"]:
+    if path[:1] in (["metadata"], ["channel_limits"]):
         path = path[:1]  # what follows is a key of the caller's
     if error["type"] == "extra_forbidden":
         name = path[-1] if path and SAFE_NAME.fullmatch(path[-1]) else "(not shown)"
@@ -127,6 +125,30 @@ def sku_in_path(raw: str, *, is_writing: bool) -> Sku:
 def token_in_path(raw: str, *, is_writing: bool) -> Token:
     """The token that a path segment holds."""
     return Token(_id_in_path(raw, "reservation_not_found", "token", is_writing=is_writing))
+
+
+def id_in_path(raw: str, name: str) -> str:
+    """The id of something else that a path segment encodes, where it is written."""
+    return _id_in_path(raw, "not_found", name, is_writing=True)
+
+
+class AvailabilityQuestion(StrictModel):
+    """What a question about a SKU narrows it to."""
+
+    location_id: Id | None = None
+    channel: Id | None = None
+    as_of: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Self:
+        if self.channel is not None and self.as_of is not None:
+            raise ValueError("what a channel could have had is not known of the past")
+        return self
+
+
+def availability_question(request: Request) -> AvailabilityQuestion:
+    """The query of a question about a SKU."""
+    return validate(AvailabilityQuestion, dict(request.query_params))
 
 
 def _id_in_path(raw: str, missing: str, name: str, *, is_writing: bool) -> str:

@@ -1,16 +1,18 @@
 """Reservations: reserve, read, commit, release, extend, payment, cancel."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from app.api.answers import Answer, reserve_answer, verb_answer
 from app.api.documentation import documented
-from app.api.problems import invalid
+from app.api.past import recalled
+from app.api.problems import Problem, invalid
 from app.api.requests import idempotency_of, token_in_path
 from app.api.routing import HotRoute, StrictRoute
 from app.api.schemas import (
+    AllocationsBody,
     CancelBody,
     CommitBody,
     ExtendBody,
@@ -21,10 +23,11 @@ from app.api.schemas import (
     ReserveBody,
 )
 from app.api.services import Services
-from app.domain.outcomes import Done, Held
-from app.domain.types import Line, Sku
+from app.domain.outcomes import Done, Held, ReservationNotFound, VerbOutcome
+from app.domain.types import Allocation, Line, Sku, Token
 from app.observability import metrics
 from app.store.clock import MICROSECONDS
+from app.workflows.allocation import allocate_units
 
 RESERVATIONS = "/inventory/v1/reservations"
 # What a verb without a body says; an extend without one is refused when it is validated.
@@ -52,6 +55,8 @@ def hot_reservation_routes(services: Services) -> APIRouter:
 
 
 def _declare_reserve(router: APIRouter, services: Services) -> None:
+    archive_watch = services.archive_watch
+
     @router.post(
         RESERVATIONS,
         status_code=201,
@@ -59,9 +64,12 @@ def _declare_reserve(router: APIRouter, services: Services) -> None:
         **documented(
             ReservationAnswer, 201, "malformed_request", "sku_not_found", "out_of_stock", "body_too_large",
             "unsupported_media_type", "validation_failed", "idempotency_conflict", "quantity_above_limit",
+            "channel_limit_exceeded",
         ),
     )  # fmt: skip
     async def reserve(request: Request, body: ReserveBody) -> Answer:
+        if archive_watch.is_behind:
+            raise Problem("backpressure", "The archive is too far behind. Nothing happened; come back later.")
         lines = _merged(body.lines) if body.lines else [Line(Sku(body.sku), body.quantity)]
         if len(lines) > 1:
             _check_partition(services, lines)
@@ -88,15 +96,16 @@ def _declare_hot_verbs(router: APIRouter, services: Services) -> None:
         ),
     )
     async def commit(request: Request, token: str, body: CommitBody = NO_COMMIT) -> Answer:
+        name, lines = token_in_path(token, is_writing=True), _merged(body.lines)
         outcome = await services.commands.commit(
-            token_in_path(token, is_writing=True),
+            name,
             order_id=body.order_id or "",
-            lines=_merged(body.lines),
+            lines=lines,
             idempotency=idempotency_of(request, "", body),
         )
         if isinstance(outcome, Done) and outcome.has_effect and outcome.reservation.status == "committed":
             metrics.committed_units_total.inc(sum(line.quantity for line in outcome.reservation.lines))
-        return verb_answer(outcome, verb="commit")
+        return await _answered(services, name, outcome, verb="commit", lines=lines)
 
     @router.post(
         f"{RESERVATIONS}/{{token}}/release",
@@ -104,10 +113,9 @@ def _declare_hot_verbs(router: APIRouter, services: Services) -> None:
         **documented(ReservationAnswer, 200, *VERB_PROBLEMS),
     )
     async def release(request: Request, token: str, body: ReleaseBody = NO_RELEASE) -> Answer:
-        outcome = await services.commands.release(
-            token_in_path(token, is_writing=True), idempotency=idempotency_of(request, "", body)
-        )
-        return verb_answer(outcome, verb="release")
+        name = token_in_path(token, is_writing=True)
+        outcome = await services.commands.release(name, idempotency=idempotency_of(request, "", body))
+        return await _answered(services, name, outcome, verb="release")
 
     @router.post(
         f"{RESERVATIONS}/{{token}}/extend",
@@ -118,13 +126,14 @@ def _declare_hot_verbs(router: APIRouter, services: Services) -> None:
         is_from_now = "ttl_seconds" in body.model_fields_set
         if is_from_now:
             _check_ttl(services, body.ttl_seconds)
+        name = token_in_path(token, is_writing=True)
         outcome = await services.commands.extend(
-            token_in_path(token, is_writing=True),
+            name,
             counted_from="now" if is_from_now else "deadline",
             amount_us=_microseconds(body.ttl_seconds if is_from_now else body.additional_seconds),
             idempotency=idempotency_of(request, "", body),
         )
-        return verb_answer(outcome, verb="extend")
+        return await _answered(services, name, outcome, verb="extend")
 
 
 def reservation_routes(services: Services) -> APIRouter:
@@ -137,8 +146,8 @@ def reservation_routes(services: Services) -> APIRouter:
         **documented(ReservationAnswer, 200, "reservation_not_found"),
     )
     async def read(token: str) -> Response:
-        outcome = await services.commands.read(token_in_path(token, is_writing=False))
-        return respond(verb_answer(outcome, verb="read"))
+        name = token_in_path(token, is_writing=False)
+        return respond(await _answered(services, name, await services.commands.read(name), verb="read"))
 
     @router.delete(
         f"{RESERVATIONS}/{{token}}",
@@ -146,10 +155,9 @@ def reservation_routes(services: Services) -> APIRouter:
         **documented(ReservationAnswer, 200, *VERB_PROBLEMS),
     )
     async def delete(token: str, request: Request) -> Response:
-        outcome = await services.commands.release(
-            token_in_path(token, is_writing=True), idempotency=idempotency_of(request, "", NO_RELEASE)
-        )
-        return respond(verb_answer(outcome, verb="release"))
+        name = token_in_path(token, is_writing=True)
+        outcome = await services.commands.release(name, idempotency=idempotency_of(request, "", NO_RELEASE))
+        return respond(await _answered(services, name, outcome, verb="release"))
 
     @router.post(
         f"{RESERVATIONS}/{{token}}/payment",
@@ -158,13 +166,19 @@ def reservation_routes(services: Services) -> APIRouter:
     )
     async def payment(token: str, request: Request, body: PaymentBody = NO_PAYMENT) -> Response:
         seconds = body.ttl_seconds or services.settings.payment_ttl_seconds_default
+        name = token_in_path(token, is_writing=True)
         outcome = await services.commands.payment(
-            token_in_path(token, is_writing=True),
+            name,
             ttl_us=_microseconds(seconds),
             idempotency=idempotency_of(request, "", body),
         )
-        return respond(verb_answer(outcome, verb="payment"))
+        return respond(await _answered(services, name, outcome, verb="payment"))
 
+    _declare_sales(router, services)
+    return router
+
+
+def _declare_sales(router: APIRouter, services: Services) -> None:
     @router.post(
         f"{RESERVATIONS}/{{token}}/cancel",
         summary="Take a sale back, whole or in part",
@@ -173,14 +187,43 @@ def reservation_routes(services: Services) -> APIRouter:
         ),
     )
     async def cancel(token: str, request: Request, body: CancelBody = NO_CANCEL) -> Response:
+        name = token_in_path(token, is_writing=True)
         outcome = await services.commands.cancel(
-            token_in_path(token, is_writing=True),
+            name,
             lines=_merged(body.lines),
             idempotency=idempotency_of(request, "", body),
         )
-        return respond(verb_answer(outcome, verb="cancel"))
+        return respond(await _answered(services, name, outcome, verb="cancel"))
 
-    return router
+    @router.post(
+        f"{RESERVATIONS}/{{token}}/allocations",
+        summary="Decide from which locations the units of a sale are taken",
+        **documented(
+            ReservationAnswer, 200, *VERB_PROBLEMS, "reservation_not_committed", "quantity_exceeds_reservation",
+            "stock_below_zero",
+        ),
+    )  # fmt: skip
+    async def allocate(token: str, request: Request, body: AllocationsBody) -> Response:
+        name = token_in_path(token, is_writing=True)
+        outcome = await allocate_units(
+            services.commands,
+            services.settings,
+            name,
+            [Allocation(Sku(line.sku), line.location_id, line.quantity) for line in body.lines],
+            strategy=body.strategy,
+            details={"rationale": body.rationale} if body.rationale else None,
+            idempotency=idempotency_of(request, "", body),
+        )
+        return respond(await _answered(services, name, outcome, verb="allocate"))
+
+
+async def _answered(
+    services: Services, token: Token, outcome: VerbOutcome, *, verb: str, lines: Sequence[Line] = ()
+) -> Answer:
+    """A verb's answer, where the engine has forgotten the reservation the archive's."""
+    if isinstance(outcome, ReservationNotFound):
+        outcome = await recalled(services, token, verb=verb, lines=lines)
+    return verb_answer(outcome, verb=verb)
 
 
 def respond(answered: Answer) -> Response:

@@ -17,9 +17,9 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.answers import Answer
-from app.api.problems import Problem, of_engine_error
+from app.api.problems import Problem, of_fault
 from app.api.requests import parse_json, read_body, validate
-from app.domain.errors import EngineCorrupt, EngineError, EngineUnavailable
+from app.domain.errors import ArchiveUnavailable, EngineCorrupt, EngineError, EngineUnavailable
 from app.observability import metrics
 
 log = structlog.get_logger()
@@ -95,7 +95,7 @@ class HotRoute(APIRoute):
                 value = parse_json(request, raw, is_optional=self.is_body_optional)
                 body = validate(self.hot_model, value)
                 result = await self.hot_endpoint(request=request, body=body, **scope["path_params"])
-        except (Problem, EngineError) as error:
+        except (Problem, EngineError, ArchiveUnavailable) as error:
             await send_problem(scope, send, error)
             return
         await send_bytes(send, result.status, result.headers, result.body)
@@ -125,9 +125,9 @@ class HotTable:
         return route
 
 
-async def send_problem(scope: Scope, send: Send, error: Problem | EngineError) -> None:
+async def send_problem(scope: Scope, send: Send, error: Problem | EngineError | ArchiveUnavailable) -> None:
     """Answers with a problem, counts it, and logs it where it is our fault."""
-    problem = error if isinstance(error, Problem) else of_engine_error(error)
+    problem = error if isinstance(error, Problem) else of_fault(error)
     if isinstance(error, EngineCorrupt):
         log.error("engine_corrupt", error=str(error), request_id=scope["request_id"])
     elif isinstance(error, EngineUnavailable):

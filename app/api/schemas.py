@@ -12,15 +12,25 @@ UNITS_MAX = 10**12
 LINES_MAX = 100
 SKUS_MAX = 100
 SUBSTITUTES_MAX = 20
+ALLOCATIONS_MAX = 200
+CHANNEL_LIMITS_MAX = 100
 METADATA_PAIRS_MAX = 20
 METADATA_CHARACTERS_MAX = 500
 
 Quantity = Annotated[int, Field(ge=1, le=QUANTITY_MAX)]
 Units = Annotated[int, Field(ge=0, le=UNITS_MAX)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-Reference = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+# What is written as it is, to databases too, and not all of them take a NUL.
+NO_NUL = r"^[^\x00]*$"
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=NO_NUL)]
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=NO_NUL)]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=METADATA_CHARACTERS_MAX)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=METADATA_PAIRS_MAX)]
+ReservationStatus = Literal[
+    "held", "payment_pending", "pending_reconciliation", "committed", "fulfilled", "released", "expired", "cancelled",
+    "voided",
+]  # fmt: skip
 
 
 class LineBody(StrictModel):
@@ -31,9 +41,6 @@ class LineBody(StrictModel):
 
 
 Lines = Annotated[list[LineBody], Field(min_length=1, max_length=LINES_MAX)]
-NO_LINES: list[LineBody] = []
-NO_METADATA: dict[str, str] = {}
-NO_IDS: list[str] = []
 
 
 class ReserveBody(StrictModel):
@@ -41,14 +48,14 @@ class ReserveBody(StrictModel):
 
     sku: Id = ""
     quantity: Quantity = 1
-    lines: Lines = NO_LINES
+    lines: Lines = Field(default_factory=list)
     agent_id: Id
     ttl_seconds: Seconds = 0.0
     channel: Id = "direct"
     reference: Reference | None = None
     allow_backorder: bool = False
     rationale: Annotated[str, StringConstraints(max_length=500)] = ""
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=METADATA_PAIRS_MAX)] = NO_METADATA
+    metadata: Metadata = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_way_to_name_units(self) -> Self:
@@ -64,7 +71,7 @@ class CommitBody(StrictModel):
     """What to sell, and for which order; without lines, everything held."""
 
     order_id: Id | None = None
-    lines: Lines = NO_LINES
+    lines: Lines = Field(default_factory=list)
     expected_sequence: Annotated[int, Field(ge=0, le=2**53 - 1)] = 0
 
 
@@ -94,7 +101,7 @@ class PaymentBody(StrictModel):
 class CancelBody(StrictModel):
     """What to take back; without lines, the whole sale."""
 
-    lines: Lines = NO_LINES
+    lines: Lines = Field(default_factory=list)
 
 
 class AvailabilityBody(StrictModel):
@@ -109,13 +116,56 @@ class AdjustmentBody(StrictModel):
     location_id: Id = "main"
     delta: Annotated[int, Field(ge=-UNITS_MAX, le=UNITS_MAX)] = 0
     on_hand_quantity: Units = -1  # not 0: a request to count 0 is another than one to add 0
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    reason: Reason
     reference: Reference | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if len(self.model_fields_set & {"delta", "on_hand_quantity"}) != 1:
             raise ValueError("give exactly one of delta and on_hand_quantity")
+        return self
+
+
+class TransferBody(StrictModel):
+    """Units that move from one location to another."""
+
+    from_location_id: Id
+    to_location_id: Id
+    quantity: Annotated[int, Field(ge=1, le=UNITS_MAX)]
+    reason: Reason
+    reference: Reference | None = None
+
+    @model_validator(mode="after")
+    def _two_places(self) -> Self:
+        if self.from_location_id == self.to_location_id:
+            raise ValueError("from_location_id and to_location_id are the same")
+        return self
+
+
+class AllocationLineBody(StrictModel):
+    """Units of one SKU, and where they are to be taken from."""
+
+    sku: Id
+    location_id: Id
+    quantity: Quantity
+
+
+class AllocationsBody(StrictModel):
+    """Either lines, or a strategy by which the service chooses them for all that is sold."""
+
+    lines: Annotated[list[AllocationLineBody], Field(min_length=1, max_length=ALLOCATIONS_MAX)] = Field(
+        default_factory=list
+    )
+    strategy: Literal["most_stock", "priority", "lead_time"] = "most_stock"
+    rationale: Annotated[str, StringConstraints(max_length=500)] = ""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if len(self.model_fields_set & {"lines", "strategy"}) != 1:
+            raise ValueError("give exactly one of lines and strategy")
+        pairs = [(line.sku, line.location_id) for line in self.lines]
+        if len(set(pairs)) < len(pairs):
+            raise ValueError("lines name a SKU at a location twice")
         return self
 
 
@@ -129,11 +179,12 @@ RestockDate = Annotated[
     AfterValidator(_iso_date),
     WithJsonSchema({"type": "string", "format": "date"}),
 ]
+DegradedPolicy = Literal["refuse", "assume_out_of_stock", "conservative", "assume_in_stock", "escalate"]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, multiple_of=0.01)]
 
 
-class PolicyBody(StrictModel):
-    """How a SKU may be sold. Quantities in units."""
+class DefaultsBody(StrictModel):
+    """How SKUs may be sold. Quantities in units."""
 
     safety_stock: Units = 0
     safety_stock_percent: Percent = 0.0
@@ -143,9 +194,21 @@ class PolicyBody(StrictModel):
     lead_time_days: Annotated[int, Field(ge=0, le=3650)] | None = None
     next_restock_date: RestockDate | None = None
     incoming_quantity: Units = 0
-    substitutes: Annotated[list[Id], Field(max_length=SUBSTITUTES_MAX)] = NO_IDS
+    substitutes: Annotated[list[Id], Field(max_length=SUBSTITUTES_MAX)] = Field(default_factory=list)
     variant_group: Id | None = None
+    channel_limits: Annotated[dict[Id, Units], Field(max_length=CHANNEL_LIMITS_MAX)] = Field(default_factory=dict)
+    degraded_policy: DegradedPolicy = "refuse"
     reconciliation_hold_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.0
+
+
+class PolicyBody(DefaultsBody):
+    """How a SKU may be sold. What it does not name comes from its category, if it has one."""
+
+    category: Id | None = None
+
+
+Count = Annotated[int, Field(ge=0)]
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 class AdviceAnswer(BaseModel):
@@ -179,7 +242,7 @@ class ReservationAnswer(BaseModel):
     """A reservation. `sku` and `quantity` only where it has a single line; `final_at` while pending_reconciliation."""
 
     token: str
-    status: str
+    status: ReservationStatus
     agent_id: str
     channel: str
     reference: str | None
@@ -203,8 +266,8 @@ class LocationAnswer(BaseModel):
     location_id: str
     kind: Literal["shared", "dedicated"]
     on_hand_quantity: int
-    available_quantity: int
-    reserved_quantity: int
+    available_quantity: Count
+    reserved_quantity: Count
 
 
 class AvailabilityAnswer(BaseModel):
@@ -213,23 +276,23 @@ class AvailabilityAnswer(BaseModel):
     schema_version: Literal["1.0"]
     sku: str
     on_hand_quantity: int
-    available_quantity: int
-    reserved_quantity: int
-    committed_quantity: int
-    backordered_quantity: int
-    shortfall_quantity: int
-    incoming_quantity: int
-    safety_stock: int
+    available_quantity: Count
+    reserved_quantity: Count
+    committed_quantity: Count
+    backordered_quantity: Count
+    shortfall_quantity: Count
+    incoming_quantity: Count
+    safety_stock: Count
     pressure: Literal["out", "low", "abundant", "normal"]
     advice: AdviceAnswer
     is_backorderable: bool
-    backorder_limit: int
-    lead_time_days: int | None
-    next_restock_date: str | None
-    next_release_at: str | None
+    backorder_limit: Count
+    lead_time_days: Count | None
+    next_restock_date: Annotated[str, Field(json_schema_extra={"format": "date"})] | None
+    next_release_at: Time | None
     locations: list[LocationAnswer]
     sequence: int
-    as_of: str
+    as_of: Time
     source: Literal["ledger"]
 
 
@@ -242,6 +305,17 @@ class SkuAnswer(AvailabilityAnswer):
     substitutes: list[str]
     variant_group: str | None
     reconciliation_hold_seconds: float
+    category: str | None
+    channel_limits: dict[str, int]
+    degraded_policy: str
+
+
+class CategoryAnswer(BaseModel):
+    """A category: what its SKUs take where they say nothing, and how many took it."""
+
+    category: str
+    policy: dict[str, Any]
+    skus: int
 
 
 class AvailabilityListAnswer(BaseModel):
@@ -249,6 +323,69 @@ class AvailabilityListAnswer(BaseModel):
 
     items: list[AvailabilityAnswer]
     missing: list[str]
+
+
+class ReservationListAnswer(BaseModel):
+    """A page of reservations, newest first."""
+
+    items: list[ReservationAnswer]
+    next_cursor: str | None
+
+
+class SkuListAnswer(BaseModel):
+    """A page of SKUs, by name."""
+
+    items: list[AvailabilityAnswer]
+    next_cursor: str | None
+
+
+class BackorderAnswer(BaseModel):
+    """A line that is promised beyond stock: so many of its units nothing covers yet."""
+
+    sku: str
+    backordered_quantity: Annotated[int, Field(ge=1)]
+    promised_at: Time
+    review_due_at: Time
+    is_review_due: bool
+    token: str
+    status: ReservationStatus
+    agent_id: str
+    channel: str
+    reference: str | None
+    order_id: str | None
+    sequence: int
+
+
+class BackorderListAnswer(BaseModel):
+    """A page of promises beyond stock: by SKU, the oldest first, which is covered first."""
+
+    items: list[BackorderAnswer]
+    next_cursor: str | None
+
+
+class ReviewAdviceAnswer(BaseModel):
+    """What to do about it."""
+
+    action: Literal["void_payment", "settle_backorder", "recount"]
+    detail: str
+
+
+class ReviewAnswer(BaseModel):
+    """Something that a person decides: about a reservation, or about a SKU."""
+
+    kind: Literal["payment_expired", "backorder_due", "shortfall"]
+    since: Time
+    sku: str | None
+    token: str | None
+    quantity: Annotated[int, Field(ge=1)] | None
+    advice: ReviewAdviceAnswer
+
+
+class ReviewListAnswer(BaseModel):
+    """A page of what waits for a person, newest first."""
+
+    items: list[ReviewAnswer]
+    next_cursor: str | None
 
 
 class EntryAnswer(BaseModel):

@@ -1,18 +1,26 @@
 """What every route works with, handed to the rooms that make routes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from app.projections.archive.reader import Archive
 from app.settings import Settings
 from app.store.commands import Commands
 from app.store.store import Store
+from app.workflows.archive_watch import Watch
 
 
 @dataclass(slots=True)
 class Services:
-    """The settings, and the store once the service has started."""
+    """The settings, the archive, how far it is behind, and the store once the service has started."""
 
     settings: Settings
     opened_store: Store | None = None
+    archive: Archive = field(init=False)
+    archive_watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.archive = Archive.of(self.settings)
+        self.archive_watch = Watch(self.settings.archive_lag_entries_max)
 
     @property
     def store(self) -> Store:
@@ -25,3 +33,7 @@ class Services:
     def commands(self) -> Commands:
         """The commands of the open store."""
         return self.store.commands
+
+    def now_us(self) -> int:
+        """Engine time now; where the partitions' clocks differ, the latest."""
+        return max(clock.now_us() for clock in self.store.partitions.clocks)

@@ -6,8 +6,16 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from app.api.answers import Answer, answer, availability_payload, sku_answer
-from app.api.documentation import documented
-from app.api.requests import expected_sequence_of, idempotency_of, sku_in_path
+from app.api.documentation import documented, query_parameters
+from app.api.past import availability_as_of
+from app.api.requests import (
+    AvailabilityQuestion,
+    availability_question,
+    expected_sequence_of,
+    id_in_path,
+    idempotency_of,
+    sku_in_path,
+)
 from app.api.reservations import respond
 from app.api.routing import HotRoute, StrictRoute
 from app.api.schemas import (
@@ -15,16 +23,27 @@ from app.api.schemas import (
     AvailabilityAnswer,
     AvailabilityBody,
     AvailabilityListAnswer,
+    CategoryAnswer,
+    DefaultsBody,
     PolicyBody,
     SkuAnswer,
+    TransferBody,
 )
 from app.api.services import Services
 from app.domain.outcomes import PutSkuOutcome, SkuAnswered
 from app.domain.types import Sku
 from app.store.clock import MICROSECONDS
 from app.store.decoding import encode_policy
+from app.workflows.categories import put_category_everywhere
 
 SKUS = "/inventory/v1/skus"
+CATEGORIES = "/inventory/v1/categories"
+# body field -> attribute of Policy, and by how much its unit is larger
+SCALED = {
+    "safety_stock_percent": ("safety_stock_basis_points", 100),
+    "incoming_quantity": ("incoming", None),
+    "reconciliation_hold_seconds": ("reconciliation_hold_us", MICROSECONDS),
+}
 WRITE_PROBLEMS = (
     "malformed_request",
     "sequence_mismatch",
@@ -41,11 +60,19 @@ def hot_stock_routes(services: Services) -> APIRouter:
     @router.get(
         f"{SKUS}/{{sku}}/availability",
         summary="How much of a SKU is available, and what to do about it",
-        **documented(AvailabilityAnswer, 200, "sku_not_found"),
+        openapi_extra=query_parameters(AvailabilityQuestion),
+        **documented(AvailabilityAnswer, 200, "sku_not_found", "validation_failed"),
     )
-    async def availability(request: Request, sku: str) -> Answer:  # noqa: ARG001 - every hot endpoint takes it
-        outcome = await services.commands.availability(sku_in_path(sku, is_writing=False))
-        return sku_answer(outcome, with_policy=False)
+    async def availability(request: Request, sku: str) -> Answer:
+        name = sku_in_path(sku, is_writing=False)
+        if not request.scope["query_string"]:
+            return sku_answer(await services.commands.availability(name), with_policy=False)
+        question = availability_question(request)
+        if question.as_of is not None:
+            outcome = await availability_as_of(services, name, question.as_of)
+        else:
+            outcome = await services.commands.availability(name, channel=question.channel or "")
+        return sku_answer(outcome, with_policy=False, location_id=question.location_id)
 
     return router
 
@@ -80,6 +107,7 @@ def stock_routes(services: Services) -> APIRouter:
         outcome = await services.commands.adjust(
             sku_in_path(sku, is_writing=True),
             location_id=body.location_id,
+            location_kind=services.settings.kind_of(body.location_id),
             mode="delta" if is_delta else "count",
             amount=body.delta if is_delta else body.on_hand_quantity,
             reason=body.reason,
@@ -89,7 +117,29 @@ def stock_routes(services: Services) -> APIRouter:
         )
         return respond(sku_answer(outcome, with_policy=False))
 
+    @router.post(
+        f"{SKUS}/{{sku}}/transfers",
+        summary="Move units from one location to another",
+        **documented(
+            AvailabilityAnswer, 200, *WRITE_PROBLEMS, "sku_not_found", "stock_below_zero", "idempotency_conflict"
+        ),
+    )
+    async def transfer(sku: str, request: Request, body: TransferBody) -> Response:
+        outcome = await services.commands.transfer(
+            sku_in_path(sku, is_writing=True),
+            from_location_id=body.from_location_id,
+            to_location_id=body.to_location_id,
+            to_location_kind=services.settings.kind_of(body.to_location_id),
+            quantity=body.quantity,
+            reason=body.reason,
+            expected_sequence=expected_sequence_of(request),
+            details={"reference": body.reference} if body.reference else None,
+            idempotency=idempotency_of(request, "", body),
+        )
+        return respond(sku_answer(outcome, with_policy=False))
+
     _declare_policy(router, services)
+    _declare_categories(router, services)
     return router
 
 
@@ -109,7 +159,7 @@ def _declare_policy(router: APIRouter, services: Services) -> None:
         **documented(SkuAnswer, 200, *WRITE_PROBLEMS, created=True),
     )
     async def replace(sku: str, request: Request, body: PolicyBody) -> Response:
-        outcome = await _put(request, sku, body.model_dump(), may_create=True)
+        outcome = await _put(request, sku, replacement(body), may_create=True)
         return respond(sku_answer(outcome, with_policy=True))
 
     @router.patch(
@@ -124,21 +174,36 @@ def _declare_policy(router: APIRouter, services: Services) -> None:
     async def _put(request: Request, sku: str, named: dict[str, Any], *, may_create: bool) -> PutSkuOutcome:
         return await services.commands.put_sku(
             sku_in_path(sku, is_writing=True),
-            encode_policy(_policy_values(named)),
+            encode_policy(policy_values(named)),
             may_create=may_create,
             expected_sequence=expected_sequence_of(request),
         )
 
 
-def _policy_values(named: dict[str, Any]) -> dict[str, Any]:
+def _declare_categories(router: APIRouter, services: Services) -> None:
+    @router.put(
+        f"{CATEGORIES}/{{category}}",
+        summary="Say what a category's SKUs take where they say nothing themselves; absent fields say nothing",
+        **documented(CategoryAnswer, 200, "malformed_request", "body_too_large", "unsupported_media_type",
+                     "validation_failed"),
+    )  # fmt: skip
+    async def put_category(category: str, body: DefaultsBody) -> Response:
+        name = id_in_path(category, "category")
+        named = body.model_dump(exclude_unset=True)
+        fields = {field: text for field, text in encode_policy(policy_values(named)).items() if text}
+        skus = await put_category_everywhere(services.store, name, fields)
+        return respond(answer(200, {"category": name, "policy": named, "skus": skus}))
+
+
+def replacement(body: PolicyBody) -> dict[str, Any]:
+    """A whole policy: what the body does not name is taken away, so that category or default decides."""
+    return dict.fromkeys(body.__class__.model_fields) | body.model_dump(exclude_unset=True)
+
+
+def policy_values(named: dict[str, Any]) -> dict[str, Any]:
     """The body's fields as attributes of a Policy, in the engine's units."""
-    values = dict(named)
-    if "safety_stock_percent" in values:
-        values["safety_stock_basis_points"] = round(values.pop("safety_stock_percent") * 100)
-    if "incoming_quantity" in values:
-        values["incoming"] = values.pop("incoming_quantity")
-    if "reconciliation_hold_seconds" in values:
-        values["reconciliation_hold_us"] = round(values.pop("reconciliation_hold_seconds") * MICROSECONDS)
-    if "substitutes" in values:
-        values["substitutes"] = tuple(values["substitutes"])
+    values = {}
+    for name, value in named.items():
+        attribute, scale = SCALED.get(name, (name, None))
+        values[attribute] = round(value * scale) if scale and value is not None else value
     return values

@@ -10,9 +10,10 @@ from app.domain.types import Sku, Token
 class Entry:
     """One entry. Times in us of engine time; `quantity` is positive for reservation.*, the signed change for stock.*.
 
-    `command` is the sequence of the first entry of the command it belongs to. Of the last eight fields an entry has
-    those of its shape: token to expires_us for reservation.*, location_id to safety_stock for stock.* and
-    sku.updated. `expires_us` is the deadline after the entry; `data` what a rebuild needs besides.
+    `command` is the sequence of the first entry of the command it belongs to. Of the last nine fields an entry has
+    those of its shape: token to expires_us for reservation.*, location_id to location_kind for stock.*, sku.updated
+    and category.updated, whose SKU is empty; stock.allocated has token to location_id. `expires_us` is the deadline
+    after the entry; `data` what a rebuild needs besides.
     """
 
     partition: int
@@ -36,6 +37,7 @@ class Entry:
     location_id: str | None = None
     source: str | None = None
     safety_stock: int | None = None
+    location_kind: str | None = None
 
     @property
     def command_id(self) -> str:

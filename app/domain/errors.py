@@ -4,7 +4,11 @@ The tree::
 
     LastunitError
     ├── StartupError            the service must not start; the message says what to change
+    ├── CommandRefused          what a person typed would do harm, or cannot be done
+    ├── DataGone                the data directory was taken away from under its engine
     ├── LedgerBroken            an entry contradicts the entries before it
+    ├── ArchiveUnavailable      the archive's database is away, locked, full, or turned off
+    ├── ForeignLedger           what was read of the ledger is not what the engine has: rolled back, or exchanged
     └── EngineError             a command met a fault of the engine
         ├── EngineUnavailable   not executed: no connection, loading, out of memory, read only, ...
         ├── EngineBusy          not executed: it reached the engine past its not-after time, or too much was due
@@ -24,12 +28,28 @@ class StartupError(LastunitError):
     """The service must not start; `str(error)` is one sentence for the operator that names the mend."""
 
 
+class CommandRefused(LastunitError):
+    """What a person typed would do harm or cannot be done; `str(error)` is one sentence that names the mend."""
+
+
+class DataGone(LastunitError):
+    """The data directory is no longer there as the service ends; `str(error)` is one sentence for the operator."""
+
+
 class LedgerBroken(LastunitError):
     """The entry with this sequence contradicts the entries before it; `str(error)` says how."""
 
     def __init__(self, sequence: int, fault: str) -> None:
         super().__init__(f"ledger entry {sequence} {fault}")
         self.sequence = sequence
+
+
+class ArchiveUnavailable(LastunitError):
+    """The archive does not serve: its database is away, locked or full, or it is off; `str(error)` says which."""
+
+
+class ForeignLedger(LastunitError):
+    """What was read of the ledger is not what the engine has: it was rolled back, or exchanged for another."""
 
 
 class EngineError(LastunitError):

@@ -40,6 +40,15 @@ class QuantityAboveLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelLimitExceeded:
+    """The channel would have more units of a SKU, held and sold, than it may: `promised` it has already."""
+
+    sku: Sku
+    limit: int
+    promised: int
+
+
+@dataclass(frozen=True, slots=True)
 class ShortLine:
     """A line that could not be held, and what would help.
 
@@ -64,7 +73,7 @@ class OutOfStock:
     as_of_us: int
 
 
-ReserveOutcome = IdempotencyConflict | SkuNotFound | QuantityAboveLimit | OutOfStock | Held
+ReserveOutcome = IdempotencyConflict | SkuNotFound | QuantityAboveLimit | ChannelLimitExceeded | OutOfStock | Held
 
 
 # Verbs on a reservation
@@ -94,7 +103,12 @@ class QuantityExceeds:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """More is promised than there is: no unit that a count took away is sold."""
+    """More is promised than there is, though holds were voided: no unit that a count took away is sold."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocationShort:
+    """A location is dedicated, or has fewer units that nobody has decided about than are to be taken from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +132,7 @@ VerbOutcome = (
     | ReservationEnded
     | QuantityExceeds
     | Shortfall
+    | LocationShort
     | LifetimeExceeded
     | Done
 )
@@ -158,5 +173,6 @@ class SkuAnswered:
 
 
 AdjustOutcome = IdempotencyConflict | SequenceMismatch | TooManyLocations | StockBelowZero | AboveLimit | SkuAnswered
+TransferOutcome = AdjustOutcome | SkuNotFound
 PutSkuOutcome = SkuNotFound | SequenceMismatch | SkuAnswered
 AvailabilityOutcome = SkuNotFound | SkuAnswered

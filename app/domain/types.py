@@ -1,6 +1,7 @@
 """The words everything else is said in: ids and the values that commands take and give."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NewType
 
 Sku = NewType("Sku", str)
@@ -54,6 +55,33 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
+class Location:
+    """What a SKU has at one place. Only shared ones are sold from.
+
+    Of its units `allocated` are to be taken from there for sales, by a fulfilment decision.
+    """
+
+    location_id: str
+    is_shared: bool
+    on_hand: int
+    allocated: int
+
+    @property
+    def available(self) -> int:
+        """Units nobody has decided about."""
+        return max(0, self.on_hand - self.allocated)
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Units of a sale that are to be taken from one location."""
+
+    sku: Sku
+    location_id: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """How a SKU may be sold. Quantities in units; None where there is no limit or nothing is known."""
 
@@ -68,11 +96,17 @@ class Policy:
     incoming: int = 0
     substitutes: tuple[str, ...] = ()
     variant_group: str | None = None
+    category: str | None = None
+    channel_limits: Mapping[str, int] = field(default_factory=dict)
+    degraded_policy: str = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
 class SkuState:
-    """A SKU's quantities, locations and policy as of one moment of engine time (us)."""
+    """A SKU's quantities, locations and policy as of one moment of engine time (us).
+
+    `channel_left` is how much more the channel asked about may have, None where it has no limit.
+    """
 
     sku: Sku
     as_of_us: int
@@ -85,5 +119,6 @@ class SkuState:
     available: int
     shortfall: int
     next_release_us: int | None
-    locations: tuple[tuple[str, int], ...]
+    locations: tuple[Location, ...]
     policy: Policy
+    channel_left: int | None = None

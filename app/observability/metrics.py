@@ -43,6 +43,27 @@ clock_offset_seconds = Gauge(
     "Engine time minus this machine's wall clock; alarm when it is not near 0.",
     multiprocess_mode="livemostrecent",
 )
+archive_lag_entries = Gauge(
+    "lastunit_archive_lag_entries",
+    "Entries in the ledger that the archive does not have yet.",
+    multiprocess_mode="livemostrecent",
+)
+archive_stalled_seconds = Gauge(
+    "lastunit_archive_stalled_seconds",
+    "For how long nothing has been archived, though there was something to archive.",
+    multiprocess_mode="livemostrecent",
+)
+archive_ahead_entries = Gauge(
+    "lastunit_archive_ahead_entries",
+    "Entries in the archive that the engine has lost: it was rolled back.",
+    multiprocess_mode="livemostrecent",
+)
+archived_entries = Gauge("lastunit_archived_entries", "Entries in the archive.", multiprocess_mode="livemostrecent")
+ledger_dropped_entries = Gauge(
+    "lastunit_ledger_dropped_entries",
+    "Entries that have left the engine, and are in the archive alone.",
+    multiprocess_mode="livemostrecent",
+)
 
 _children: dict[tuple[str, str, int], Histogram] = {}
 

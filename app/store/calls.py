@@ -94,6 +94,16 @@ class PaymentArgs(NamedTuple):
     max_lifetime_us: int
 
 
+class AllocateArgs(NamedTuple):
+    """Followed by sku, location, quantity triples."""
+
+    not_after_us: int
+    token: str
+    key_hash: str
+    fingerprint: str
+    details: bytes
+
+
 class ReadArgs(NamedTuple):
     """Of read."""
 
@@ -124,6 +134,7 @@ class AdjustArgs(NamedTuple):
     not_after_us: int
     sku: str
     location: str
+    location_kind: str
     mode: str
     amount: int
     expected_sequence: str
@@ -133,8 +144,31 @@ class AdjustArgs(NamedTuple):
     details: bytes
 
 
+class TransferArgs(NamedTuple):
+    """Of transfer."""
+
+    not_after_us: int
+    sku: str
+    from_location: str
+    to_location: str
+    to_location_kind: str
+    quantity: int
+    expected_sequence: str
+    reason: str
+    fingerprint: str
+    seen_retention_ms: int
+    details: bytes
+
+
+class CloseShortfallArgs(NamedTuple):
+    """Of close_shortfall."""
+
+    not_after_us: int
+    sku: str
+
+
 class PutSkuArgs(NamedTuple):
-    """Followed by field, value pairs of the policy."""
+    """Followed by field, value pairs of the policy; an empty value takes a field away."""
 
     not_after_us: int
     sku: str
@@ -143,11 +177,27 @@ class PutSkuArgs(NamedTuple):
     details: bytes
 
 
+class PutCategoryArgs(NamedTuple):
+    """Followed by field, value pairs of the policy."""
+
+    not_after_us: int
+    details: bytes
+
+
+class PutCategoryReply(NamedTuple):
+    """Of put_category."""
+
+    status: bytes
+    now_us: bytes
+    sequence: bytes
+
+
 class AvailabilityArgs(NamedTuple):
-    """Of availability."""
+    """Of availability; `channel` is empty for none."""
 
     not_after_us: int
     sku: str
+    channel: str
 
 
 class SkuReply(NamedTuple):
@@ -165,6 +215,7 @@ class SkuReply(NamedTuple):
     shortfall: bytes
     next_release_us: bytes
     locations: bytes
+    channel_left: bytes
     safety_stock_units: bytes
     safety_stock_basis_points: bytes
     backorder_limit: bytes
@@ -176,6 +227,9 @@ class SkuReply(NamedTuple):
     incoming: bytes
     substitutes: bytes
     variant_group: bytes
+    category: bytes
+    channel_limits: bytes
+    degraded_policy: bytes
 
 
 class ExpireArgs(NamedTuple):
@@ -193,6 +247,40 @@ class ExpireReply(NamedTuple):
     next_deadline_us: bytes
 
 
+class ImportStockArgs(NamedTuple):
+    """Followed by rows of sku, location, location_kind, on_hand, details; `mode` is check or apply."""
+
+    not_after_us: int
+    mode: str
+    reason: str
+
+
+class ImportStockReply(NamedTuple):
+    """Of import_stock: so many rows are done, of which `changed` wrote something."""
+
+    status: bytes
+    now_us: bytes
+    sequence: bytes
+    rows: bytes
+    changed: bytes
+
+
+class AcknowledgeArgs(NamedTuple):
+    """Of acknowledge."""
+
+    reader: str
+    sequence: int
+    entries_kept: int
+
+
+class AcknowledgeReply(NamedTuple):
+    """Of acknowledge; when rolled_back, `acknowledged` is where the engine's ledger ends."""
+
+    status: bytes
+    acknowledged: bytes
+    first_sequence: bytes
+
+
 class OpenPartitionArgs(NamedTuple):
     """Of open_partition."""
 
@@ -203,6 +291,7 @@ class OpenPartitionArgs(NamedTuple):
     retention_ms: int
     sequence_seen: int
     take_clock: int
+    committed_retention_ms: int
 
 
 class OpenPartitionReply(NamedTuple):
@@ -215,18 +304,24 @@ class OpenPartitionReply(NamedTuple):
 
 
 CONTRACTS: dict[str, tuple[Any, Any]] = {
+    "acknowledge": (AcknowledgeArgs, AcknowledgeReply),
     "adjust": (AdjustArgs, SkuReply),
+    "allocate": (AllocateArgs, ReservationReply),
     "availability": (AvailabilityArgs, SkuReply),
     "cancel": (CancelArgs, ReservationReply),
+    "close_shortfall": (CloseShortfallArgs, SkuReply),
     "commit": (CommitArgs, ReservationReply),
     "expire": (ExpireArgs, ExpireReply),
     "extend": (ExtendArgs, ReservationReply),
+    "import_stock": (ImportStockArgs, ImportStockReply),
     "open_partition": (OpenPartitionArgs, OpenPartitionReply),
     "payment": (PaymentArgs, ReservationReply),
+    "put_category": (PutCategoryArgs, PutCategoryReply),
     "put_sku": (PutSkuArgs, SkuReply),
     "read": (ReadArgs, ReservationReply),
     "release": (ReleaseArgs, ReservationReply),
     "reserve": (ReserveArgs, ReserveReply),
+    "transfer": (TransferArgs, SkuReply),
 }
 
 

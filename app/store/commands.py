@@ -4,20 +4,23 @@ A command that came too late or met too much that was due raises EngineBusy: it 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
-from app.domain.errors import EngineBusy, EngineCorrupt
+from app.domain.errors import EngineBusy, EngineCorrupt, EngineError
 from app.domain.outcomes import (
     AboveLimit,
     AdjustOutcome,
     AvailabilityOutcome,
+    ChannelLimitExceeded,
     Done,
     Held,
     IdempotencyConflict,
     LifetimeExceeded,
+    LocationShort,
     OutOfStock,
     PutSkuOutcome,
     QuantityAboveLimit,
@@ -33,15 +36,18 @@ from app.domain.outcomes import (
     StockBelowZero,
     TooManyKeys,
     TooManyLocations,
+    TransferOutcome,
     VerbOutcome,
 )
-from app.domain.types import Line, Reservation, Sku, Token
+from app.domain.types import Allocation, Line, Reservation, Sku, Token
 from app.store import calls
 from app.store.decoding import decode_lines, decode_remaining, decode_reservation, decode_sku, decode_texts
 from app.store.keys import TOKEN_CHARS, Keyspace, PartitionKeys, derived_token, idempotency_hash, new_token
 from app.store.opening import Partitions
 from app.store.pipeline import Pipeline, Reply
 from app.store.scripts import Script
+
+LocationKind = Literal["shared", "dedicated"]
 
 RECLAIM_CALLS_MAX = 20
 SEEN_RETENTION_MS = 7 * 24 * 3600 * 1000
@@ -52,6 +58,14 @@ VERB_REFUSALS: dict[bytes, VerbOutcome] = {
     b"quantity_exceeds": QuantityExceeds(),
     b"shortfall": Shortfall(),
     b"lifetime_exceeded": LifetimeExceeded(),
+    b"location_short": LocationShort(),
+}
+
+STOCK_REFUSALS: dict[bytes, TransferOutcome] = {
+    b"idempotency_conflict": IdempotencyConflict(),
+    b"too_many_locations": TooManyLocations(),
+    b"stock_below_zero": StockBelowZero(),
+    b"above_limit": AboveLimit(),
 }
 
 
@@ -147,6 +161,9 @@ class Commands:
             case b"quantity_above_limit":
                 sku, quantity_max = reply.lines.decode().split("\t")
                 return QuantityAboveLimit(Sku(sku), int(quantity_max))
+            case b"channel_limit_exceeded":
+                sku, limit, promised = reply.lines.decode().split("\t")
+                return ChannelLimitExceeded(Sku(sku), int(limit), int(promised))
             case b"idempotency_conflict":
                 return IdempotencyConflict()
             case _:
@@ -205,15 +222,27 @@ class Commands:
         """Takes these lines of a sale back, all of it where none is named."""
         return await self._verb("cancel", token, details, idempotency, (), _pairs(lines))
 
+    async def allocate(
+        self,
+        token: Token,
+        allocations: Iterable[Allocation],
+        *,
+        details: Mapping[str, object] | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> VerbOutcome:
+        """Notes from where the units of a sale are to be taken, in place of what was noted for the same SKUs."""
+        rows = [(each.sku, each.location_id, each.quantity) for each in allocations]
+        kept = {**(details or {}), "allocations": rows}
+        return await self._verb("allocate", token, kept, idempotency, (), [value for row in rows for value in row])
+
     async def read(self, token: Token) -> ReservationNotFound | Done:
         """The reservation as it stands."""
-        keys = self._keyspace.of_token(token)
-        if keys is None:
-            return ReservationNotFound()
-        args = calls.ReadArgs(self._not_after_us(keys), token)
-        outcome = await self._reservation_call("read", keys, token, args)
-        assert isinstance(outcome, ReservationNotFound | Done)
-        return outcome
+        for keys in self._keyspace.of_token(token):
+            args = calls.ReadArgs(self._not_after_us(keys), token)
+            outcome = await self._reservation_call("read", keys, token, args)
+            if isinstance(outcome, Done):
+                return outcome
+        return ReservationNotFound()
 
     async def _verb(  # noqa: PLR0917 - what every verb has, in the order that its script takes it
         self,
@@ -224,17 +253,16 @@ class Commands:
         rest: Sequence[calls.Argument] = (),
         pairs: Sequence[calls.Argument] = (),
     ) -> VerbOutcome:
-        keys = self._keyspace.of_token(token)
-        if keys is None:
-            return ReservationNotFound()
-        key_hash, fingerprint = "", ""
-        if idempotency:
-            key_hash = self._key_hash(keys, idempotency)
-            fingerprint = idempotency.fingerprint
-        encoded = _encode_details(details, key_hash, fingerprint)
         args_type, _ = calls.CONTRACTS[name]
-        args = args_type(self._not_after_us(keys), token, key_hash, fingerprint, encoded, *rest)
-        return await self._reservation_call(name, keys, token, (*args, *pairs))
+        fingerprint = idempotency.fingerprint if idempotency else ""
+        for keys in self._keyspace.of_token(token):
+            key_hash = self._key_hash(keys, idempotency) if idempotency else ""
+            encoded = _encode_details(details, key_hash, fingerprint)
+            args = args_type(self._not_after_us(keys), token, key_hash, fingerprint, encoded, *rest)
+            outcome = await self._reservation_call(name, keys, token, (*args, *pairs))
+            if not isinstance(outcome, ReservationNotFound):
+                return outcome
+        return ReservationNotFound()
 
     async def _reservation_call(
         self, name: str, keys: PartitionKeys, token: Token, args: Sequence[calls.Argument]
@@ -246,7 +274,16 @@ class Commands:
                 return VERB_REFUSALS[status]
             case b"ended":
                 return ReservationEnded(decode_reservation(token, reply))
-            case b"committed" | b"released" | b"moved" | b"cancelled" | b"found" | b"unchanged" | b"replayed":
+            case (
+                b"committed"
+                | b"released"
+                | b"moved"
+                | b"cancelled"
+                | b"allocated"
+                | b"found"
+                | b"unchanged"
+                | b"replayed"
+            ):
                 reservation = decode_reservation(token, reply)
                 self._partitions.saw(keys.index, reservation.sequence)
                 return Done(
@@ -262,6 +299,7 @@ class Commands:
         sku: Sku,
         *,
         location_id: str,
+        location_kind: LocationKind = "shared",
         mode: Literal["delta", "count"],
         amount: int,
         reason: str,
@@ -269,30 +307,62 @@ class Commands:
         details: Mapping[str, object] | None = None,
         idempotency: Idempotency | None = None,
     ) -> AdjustOutcome:
-        """Changes what is on hand at a location by `amount`, or to it."""
+        """Changes what is on hand at a location by `amount`, or to it; the kind is that of a location new to the SKU.
+
+        What is promised and no longer there is voided before this returns.
+        """
+        outcome = await self._stock_call(
+            "adjust", sku, (location_id, location_kind, mode, amount, expected_sequence, reason), details, idempotency
+        )
+        assert not isinstance(outcome, SkuNotFound)
+        return outcome
+
+    async def transfer(
+        self,
+        sku: Sku,
+        *,
+        from_location_id: str,
+        to_location_id: str,
+        to_location_kind: LocationKind = "shared",
+        quantity: int,
+        reason: str,
+        expected_sequence: str = "",
+        details: Mapping[str, object] | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> TransferOutcome:
+        """Moves units from one location to another. Raises nothing that adjust does not."""
+        args = (from_location_id, to_location_id, to_location_kind, quantity, expected_sequence, reason)
+        return await self._stock_call("transfer", sku, args, details, idempotency)
+
+    async def _stock_call(
+        self,
+        name: str,
+        sku: Sku,
+        args: Sequence[calls.Argument],
+        details: Mapping[str, object] | None,
+        idempotency: Idempotency | None,
+    ) -> TransferOutcome:
         keys = self._keyspace.of_sku(sku)
         key_hash = self._key_hash(keys, idempotency) if idempotency else ""
         fingerprint = idempotency.fingerprint if idempotency else ""
-        args = calls.AdjustArgs(
-            self._not_after_us(keys), sku, location_id, mode, amount, expected_sequence, reason,
-            fingerprint, SEEN_RETENTION_MS, _encode_details(details, key_hash, fingerprint),
-        )  # fmt: skip
-        reply = await self._sku_call("adjust", keys, sku, args, keys.seen("adjustment", key_hash))
+        kept = (fingerprint, SEEN_RETENTION_MS, _encode_details(details, key_hash, fingerprint))
+        all_args = (self._not_after_us(keys), sku, *args, *kept)
+        reply = await self._sku_call(name, keys, sku, all_args, keys.seen("adjustment", key_hash))
+        if reply.status == b"voiding":
+            with suppress(EngineError):  # the stock has changed; what is still to be voided is, by the SKU's next calls
+                more = calls.CloseShortfallArgs(self._not_after_us(keys), sku)
+                reply = await self._sku_call("close_shortfall", keys, sku, more)
         match reply.status:
-            case b"adjusted" | b"replayed":
+            case b"adjusted" | b"transferred" | b"voiding" | b"closed" | b"replayed":
                 return SkuAnswered(decode_sku(sku, reply), is_replayed=reply.status == b"replayed")
-            case b"idempotency_conflict":
-                return IdempotencyConflict()
+            case b"sku_not_found":
+                return SkuNotFound(sku)
             case b"sequence_mismatch":
                 return SequenceMismatch(int(reply.sequence))
-            case b"too_many_locations":
-                return TooManyLocations()
-            case b"stock_below_zero":
-                return StockBelowZero()
-            case b"above_limit":
-                return AboveLimit()
+            case status if status in STOCK_REFUSALS:
+                return STOCK_REFUSALS[status]
             case _:
-                raise _unexpected("adjust", reply.status)
+                raise _unexpected(name, reply.status)
 
     async def put_sku(
         self,
@@ -319,10 +389,26 @@ class Commands:
             case _:
                 raise _unexpected("put_sku", reply.status)
 
-    async def availability(self, sku: Sku) -> AvailabilityOutcome:
-        """The SKU as it stands."""
+    async def put_category(self, partition: PartitionKeys, category: str, fields: Mapping[str, str]) -> int:
+        """Says what a partition's SKUs of the category take where they say nothing, from when they are next written.
+
+        Returns the sequence.
+        """
+        details = _encode_details({"category": category, "policy": fields}, "", "")
+        args = calls.PutCategoryArgs(self._not_after_us(partition), details)
+        script_keys = (partition.meta, partition.ledger, partition.deadlines, partition.category(category))
+        pairs = [text for field in fields.items() for text in field]
+        reply = calls.PutCategoryReply(*await self._call("put_category", partition, script_keys, (*args, *pairs)))
+        if reply.status != b"stored":
+            raise _unexpected("put_category", reply.status)
+        self._partitions.saw(partition.index, int(reply.sequence))
+        return int(reply.sequence)
+
+    async def availability(self, sku: Sku, *, channel: str = "") -> AvailabilityOutcome:
+        """The SKU as it stands, and what the channel may still have of it."""
         keys = self._keyspace.of_sku(sku)
-        reply = await self._sku_call("availability", keys, sku, calls.AvailabilityArgs(self._not_after_us(keys), sku))
+        args = calls.AvailabilityArgs(self._not_after_us(keys), sku, channel)
+        reply = await self._sku_call("availability", keys, sku, args)
         match reply.status:
             case b"found":
                 return SkuAnswered(decode_sku(sku, reply))

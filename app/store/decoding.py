@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from app.domain.types import Line, Policy, Remaining, Reservation, Sku, SkuState, Token
+from app.domain.types import Line, Location, Policy, Remaining, Reservation, Sku, SkuState, Token
 from app.store.calls import ReservationReply, SkuReply
 
 
@@ -45,7 +45,6 @@ def decode_reservation(token: Token, reply: ReservationReply) -> Reservation:
 
 def decode_sku(sku: Sku, reply: SkuReply) -> SkuState:
     """A SKU command's reply."""
-    rows = (row.split("\t") for row in reply.locations.decode().split("\n") if row)
     state = SkuState(
         sku=sku,
         as_of_us=int(reply.now_us),
@@ -58,11 +57,21 @@ def decode_sku(sku: Sku, reply: SkuReply) -> SkuState:
         available=int(reply.available),
         shortfall=int(reply.shortfall),
         next_release_us=int(reply.next_release_us) or None,
-        locations=tuple((location, int(on_hand)) for location, on_hand in rows),
+        locations=_decode_locations(reply.locations),
+        channel_left=int(reply.channel_left) if reply.channel_left else None,
         policy=decode_policy({name: getattr(reply, name).decode() for name in POLICY_FIELDS}),
     )
     assert min(state.reserved, state.committed, state.backordered, state.safety_stock, state.available) >= 0
     return state
+
+
+def _decode_locations(text: bytes) -> tuple[Location, ...]:
+    """Rows of location TAB kind TAB on_hand TAB allocated, sorted by name."""
+    rows = sorted(row.split("\t") for row in text.decode().split("\n") if row)
+    return tuple(
+        Location(name, is_shared=kind == "shared", on_hand=int(on_hand), allocated=int(allocated))
+        for name, kind, on_hand, allocated in rows
+    )
 
 
 def decode_policy(fields: Mapping[str, str]) -> Policy:
@@ -75,7 +84,7 @@ def decode_policy(fields: Mapping[str, str]) -> Policy:
 
 
 def encode_policy(values: Mapping[str, Any]) -> dict[str, str]:
-    """These attributes of a Policy as fields of a SKU's hash; empty text removes one."""
+    """These attributes of a Policy as fields of a SKU's hash; empty text, for None, takes one away."""
     by_name = {name: (field, encode) for field, (name, encode, _) in POLICY_FIELDS.items()}
     return {by_name[name][0]: "" if value is None else by_name[name][1](value) for name, value in values.items()}
 
@@ -87,6 +96,14 @@ def _encode_texts(values: tuple[str, ...]) -> str:
 def decode_texts(text: str) -> tuple[str, ...]:
     """A JSON list of texts."""
     return tuple(json.loads(text))
+
+
+def _encode_limits(limits: Mapping[str, int]) -> str:
+    return json.dumps(dict(limits), ensure_ascii=False) if limits else ""
+
+
+def _decode_limits(text: str) -> dict[str, int]:
+    return {channel: int(units) for channel, units in json.loads(text).items()}
 
 
 # hash field -> attribute of Policy, how it is written, how it is read
@@ -102,4 +119,7 @@ POLICY_FIELDS: dict[str, tuple[str, Any, Any]] = {
     "incoming": ("incoming", str, int),
     "substitutes": ("substitutes", _encode_texts, decode_texts),
     "variant_group": ("variant_group", str, str),
+    "category": ("category", str, str),
+    "channel_limits": ("channel_limits", _encode_limits, _decode_limits),
+    "degraded_policy": ("degraded_policy", str, str),
 }

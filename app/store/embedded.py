@@ -21,8 +21,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
@@ -37,7 +37,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exp
 from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_when_event_set
 
-from app.domain.errors import StartupError
+from app.domain.errors import DataGone, StartupError
 
 log = structlog.get_logger(__name__)
 
@@ -131,16 +131,24 @@ class EmbeddedEngine:
         return self._url
 
     def close(self) -> None:
-        """Ends the engine, unless a service or another command still uses it. May be called twice."""
+        """Ends the engine, unless a service or another command still uses it. May be called twice. Raises DataGone."""
         self._stopping.set()
         if self._service_lock is None:
             return
         self._watcher.join()
         # The last command here gets the lock for itself; a service has had it all along.
-        with suppress(BlockingIOError):
-            fcntl.flock(self._service_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._shut_down()
-        self._release()
+        try:
+            with suppress(BlockingIOError):
+                fcntl.flock(self._service_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._shut_down()
+        except FileNotFoundError:  # the engine's lock is in the data directory
+            assert self._url
+            _remove_socket(self._url)
+            raise DataGone(
+                f"{self._directory} was removed or moved while it was in use: put it back, or restore a backup."
+            ) from None
+        finally:
+            self._release()
 
     def _release(self) -> None:
         if self._engine_lock is not None and self._url:  # no engine is left, and none can start yet
@@ -236,7 +244,7 @@ class EmbeddedEngine:
             with log_path.open("ab") as output:
                 log_start = output.tell()
                 self._child = self._launch(_configure(self._url), output)
-            _write_json(self._directory / RECORD, {"url": self._url, "pid": self._child.pid})
+            write_json(self._directory / RECORD, {"url": self._url, "pid": self._child.pid})
             answer = self._await_answer(CHILD_SILENT_SECONDS_MAX)
         finally:
             if answer is not Answer.READY:
@@ -248,7 +256,7 @@ class EmbeddedEngine:
             hint = "" if writer == self._binary.name else f"{writer} wrote its data, run that one, or "
             reason = lines[-1] if lines else "without a word"
             raise StartupError(f"The engine {self._binary} does not start ({reason}): {hint}see {log_path}.")
-        _write_json(marker, {"format": FORMAT, "engine": self._binary.name})
+        write_json(marker, {"format": FORMAT, "engine": self._binary.name})
         log.info("engine_started", binary=str(self._binary))
         for line in lines:
             if "aof-load-truncated" in line:
@@ -333,10 +341,9 @@ def _claim_directory(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
         raise StartupError(f"{directory} is a file: give --data-dir a directory.")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # The configuration may be there first; a fresh ext4 volume has its lost+found. Listed before the marker is looked
-    # for, because another start may be writing it at this moment, and its locks after it.
-    names = [path.name for path in directory.iterdir()]
-    strangers = [name for name in names if not name.startswith("lastunit.") and name != "lost+found"]
+    # Listed before the marker is looked for, because another start may be writing it at this moment, and its locks
+    # after it.
+    strangers = strangers_in(directory)
     marker = directory / MARKER
     if marker.exists():
         if (found := _read_json(marker).get("format")) != FORMAT:
@@ -347,7 +354,29 @@ def _claim_directory(directory: Path) -> None:
             "give --data-dir an empty or new one."
         )
     else:
-        _write_json(marker, {"format": FORMAT})
+        write_json(marker, {"format": FORMAT})
+
+
+def strangers_in(directory: Path) -> list[str]:
+    """What is in a directory that is to become ours, but for the configuration and a fresh ext4 volume's lost+found."""
+    names = (path.name for path in directory.iterdir())
+    return [name for name in names if name == MARKER or (not name.startswith("lastunit.") and name != "lost+found")]
+
+
+def engine_of(directory: Path) -> str:
+    """The name of the server that wrote its data last."""
+    return str(_read_json(directory / MARKER).get("engine"))
+
+
+@contextmanager
+def hold_lock(path: Path) -> Iterator[bool]:
+    """Holds a lock, if nobody else does."""
+    lock = _try_lock(path, fcntl.LOCK_EX)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def _try_lock(path: Path, operation: int) -> int | None:
@@ -424,7 +453,7 @@ def _read_json(path: Path) -> dict[str, object]:
     return {}
 
 
-def _write_json(path: Path, content: Mapping[str, object]) -> None:
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Replaces the file at once, readable by us alone: a reader sees the old content or the new."""
     descriptor, name = tempfile.mkstemp(prefix="lastunit.", dir=path.parent)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

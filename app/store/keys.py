@@ -15,6 +15,8 @@ TOKEN_BYTES = 16
 PARTITION_DIGITS_MAX = 4
 IDEMPOTENCY_HASH_BYTES = 16
 CLUSTER_SLOTS = 16_384
+PARTITIONS_MAX = 1024
+PREFIX = "lastunit:"
 
 
 def hash_tag(partition: int, partitions: int) -> str:
@@ -30,14 +32,15 @@ def hash_tag(partition: int, partitions: int) -> str:
 class PartitionKeys:
     """The keys of one partition."""
 
-    __slots__ = ("deadlines", "index", "ledger", "meta", "prefix")
+    __slots__ = ("deadlines", "index", "ledger", "meta", "prefix", "readers")
 
     def __init__(self, partition: int, partitions: int) -> None:
         self.index = partition
-        self.prefix = f"lastunit:{{{hash_tag(partition, partitions)}}}:"
+        self.prefix = f"{PREFIX}{{{hash_tag(partition, partitions)}}}:"
         self.meta = f"{self.prefix}meta"
         self.ledger = f"{self.prefix}ledger"
         self.deadlines = f"{self.prefix}deadlines"
+        self.readers = f"{self.prefix}readers"
 
     def sku(self, sku: Sku) -> str:
         """Hash: quantities and policy."""
@@ -48,8 +51,24 @@ class PartitionKeys:
         return f"{self.prefix}holds:{sku}"
 
     def locations(self, sku: Sku) -> str:
-        """Hash: location -> on hand."""
+        """Hash: what a SKU has at each location; see lua/includes/locations.lua."""
         return f"{self.prefix}locations:{sku}"
+
+    def backorders(self, sku: Sku) -> str:
+        """Hash: token -> units promised beyond stock that no stock covers yet."""
+        return f"{self.prefix}backorders:{sku}"
+
+    def backorder_queue(self, sku: Sku) -> str:
+        """Sorted set: token -> sequence of the promise; the first is covered first."""
+        return f"{self.prefix}backorder_queue:{sku}"
+
+    def category(self, category: str) -> str:
+        """Hash: the policy of its SKUs where they say nothing themselves."""
+        return f"{self.prefix}category:{category}"
+
+    def category_skus(self, category: str) -> str:
+        """Sorted set: its SKUs, each with score 0."""
+        return f"{self.prefix}category_skus:{category}"
 
     def reservation(self, token: Token) -> str:
         """Hash: the record."""
@@ -70,8 +89,11 @@ class Keyspace:
         """The partition of a SKU."""
         return self.partitions[_crc16(sku) % len(self.partitions)]
 
-    def of_token(self, token: Token) -> PartitionKeys | None:
-        """The partition that a token names; None when no token of ours looks like this."""
+    def of_token(self, token: Token) -> tuple[PartitionKeys, ...]:
+        """Where to look for a token's record; nowhere when no token of ours looks like this.
+
+        First in the partition it names; after a rebuild with another number of partitions it may be in any.
+        """
         number, dash, rest = token.partition("-")
         if (
             not dash
@@ -79,9 +101,11 @@ class Keyspace:
             or not (number.isascii() and number.isdigit())
             or len(number) > PARTITION_DIGITS_MAX
         ):
-            return None
-        index = int(number)
-        return self.partitions[index] if index < len(self.partitions) else None
+            return ()
+        if len(self.partitions) == 1:
+            return self.partitions
+        index = int(number) % len(self.partitions)
+        return (self.partitions[index], *self.partitions[:index], *self.partitions[index + 1 :])
 
 
 def new_token(partition: PartitionKeys) -> Token:

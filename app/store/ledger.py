@@ -1,7 +1,6 @@
 """Reads the ledger: the stream of a partition, in order."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -14,61 +13,36 @@ from app.domain.types import Sku, Token
 from app.store.keys import PartitionKeys
 
 PAGE_SIZE = 1000
-LOOKED_AT_MAX = 10_000
 
 Fields = dict[bytes, bytes]
 
 
 async def read_entries(
-    client: Redis,
-    keys: PartitionKeys,
-    *,
-    after: int = 0,
-    until: int | None = None,
-    is_wanted: Callable[[Fields], bool] | None = None,
+    client: Redis, keys: PartitionKeys, *, after: int = 0, until: int | None = None
 ) -> AsyncIterator[tuple[int, list[Entry]]]:
-    """Pages of entries with after < sequence <= until, oldest first: (the last sequence looked at, the wanted entries).
+    """Pages of the stream's entries with after < sequence <= until, oldest first: (the last sequence, the entries).
 
-    A page looks at 1,000 entries at most. Raises EngineUnavailable.
+    What was dropped from the stream is not among them: see `app.projections.history`. Raises EngineUnavailable.
     """
-    end = "+" if until is None else str(until)
     while True:
-        try:
-            page: Sequence[Any] = await client.xrange(keys.ledger, min=str(after + 1), max=end, count=PAGE_SIZE) or []
-        except RedisError as error:
-            raise EngineUnavailable(f"the ledger cannot be read ({type(error).__name__})") from None
-        if page:
-            after = sequence_of(page[-1][0])
-            wanted = ((entry_id, fields) for entry_id, fields in page if is_wanted is None or is_wanted(fields))
-            yield after, [decode_entry(keys.index, sequence_of(entry_id), fields) for entry_id, fields in wanted]
-        if len(page) < PAGE_SIZE:
+        rows = await read_rows(client, keys, after=after, until=until, count=PAGE_SIZE)
+        if rows:
+            after = rows[-1][0]
+            yield after, [decode_entry(keys.index, sequence, fields) for sequence, fields in rows]
+        if len(rows) < PAGE_SIZE:
             return
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some entries, the last sequence looked at for them, and if the ledger ends there."""
-
-    entries: list[Entry]
-    last: int
-    is_end: bool
-
-
-async def read_page(
-    client: Redis, keys: PartitionKeys, *, after: int, limit: int, is_wanted: Callable[[Fields], bool] | None
-) -> Page:
-    """Up to `limit` wanted entries after a sequence, looking at LOOKED_AT_MAX entries at most."""
-    entries: list[Entry] = []
-    last = after
-    async for looked_to, wanted in read_entries(client, keys, after=after, is_wanted=is_wanted):
-        if len(entries) + len(wanted) > limit:
-            entries += wanted[: limit - len(entries)]
-            return Page(entries, entries[-1].sequence if entries else last, is_end=False)
-        entries += wanted
-        last = looked_to
-        if last - after >= LOOKED_AT_MAX:
-            return Page(entries, last, is_end=False)
-    return Page(entries, last, is_end=True)
+async def read_rows(
+    client: Redis, keys: PartitionKeys, *, after: int, until: int | None, count: int
+) -> list[tuple[int, Fields]]:
+    """The first `count` raw entries with after < sequence <= until. Raises EngineUnavailable."""
+    end = "+" if until is None else str(until)
+    try:
+        page: Sequence[Any] = await client.xrange(keys.ledger, min=str(after + 1), max=end, count=count) or []
+    except RedisError as error:
+        raise EngineUnavailable(f"the ledger cannot be read ({type(error).__name__})") from None
+    return [(sequence_of(entry_id), fields) for entry_id, fields in page]
 
 
 def decode_entry(partition: int, sequence: int, fields: Fields) -> Entry:
@@ -103,12 +77,14 @@ def _decode(partition: int, sequence: int, fields: Fields) -> Entry:
             agent_id=fields[b"agent"].decode(),
             channel=fields[b"channel"].decode(),
             expires_us=int(fields[b"expires_us"]),
+            location_id=fields[b"location"].decode() if b"location" in fields else None,
         )
     return Entry(
         **common,
         location_id=fields[b"location"].decode() or None,
         source=fields[b"source"].decode(),
         safety_stock=int(fields[b"safety_stock"]),
+        location_kind=fields[b"location_kind"].decode() or None,
     )
 
 
@@ -140,9 +116,15 @@ def encode_entry(entry: Entry) -> dict[Any, Any]:
             "agent": entry.agent_id,
             "channel": entry.channel,
             "expires_us": entry.expires_us,
+            **({"location": entry.location_id} if entry.location_id is not None else {}),
         }
     else:
         assert entry.safety_stock is not None
         assert entry.source is not None
-        shape = {"safety_stock": entry.safety_stock, "location": entry.location_id or "", "source": entry.source}
+        shape = {
+            "safety_stock": entry.safety_stock,
+            "location": entry.location_id or "",
+            "location_kind": entry.location_kind or "",
+            "source": entry.source,
+        }
     return {**fields, **shape, "reason": entry.reason, "data": msgspec.json.encode(entry.data) if entry.data else b""}

@@ -14,7 +14,7 @@ from app.store.keys import Keyspace
 from app.store.pipeline import Opening
 from app.store.scripts import Script
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SECRET_BYTES = 32
 
 log = structlog.get_logger()
@@ -23,10 +23,13 @@ log = structlog.get_logger()
 class Partitions:
     """What this gateway knows of the partitions it opened: clock and secret of each, the highest sequence seen."""
 
-    def __init__(self, keyspace: Keyspace, scripts: Mapping[str, Script], *, retention_ms: int) -> None:
+    def __init__(
+        self, keyspace: Keyspace, scripts: Mapping[str, Script], *, retention_ms: int, committed_retention_ms: int
+    ) -> None:
         self._keyspace = keyspace
         self._scripts = scripts
         self._retention_ms = retention_ms
+        self._committed_retention_ms = committed_retention_ms
         self._is_first_time = True
         self.clocks = [EngineClock() for _ in keyspace.partitions]
         self.secrets: list[bytes] = [b""] * len(keyspace.partitions)
@@ -63,6 +66,7 @@ class Partitions:
             retention_ms=self._retention_ms,
             sequence_seen=self.sequences[index],
             take_clock=int(self._is_first_time),
+            committed_retention_ms=self._committed_retention_ms,
         )
         raw = await opening.command("EVALSHA", script.sha, 3, keys.meta, keys.ledger, keys.deadlines, *args)
         reply = OpenPartitionReply(*raw)

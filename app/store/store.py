@@ -43,7 +43,12 @@ def make_store(settings: Settings, url: str, replaced_includes: Mapping[str, str
     scripts: dict[str, Script] = load_scripts(replaced_includes)
     check_contracts(scripts)
     keyspace = Keyspace(settings.partitions)
-    partitions = Partitions(keyspace, scripts, retention_ms=settings.record_retention_seconds * 1000)
+    partitions = Partitions(
+        keyspace,
+        scripts,
+        retention_ms=settings.record_retention_seconds * 1000,
+        committed_retention_ms=settings.committed_retention_seconds * 1000,
+    )
     # retry=None: a call that lost its answer may have run, so nothing is ever sent twice (docs/promises.md).
     pipelined = BlockingConnectionPool.from_url(url, protocol=2, retry=None, socket_timeout=None, max_connections=1)
     pool = BlockingConnectionPool.from_url(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import json
 import multiprocessing
 import os
 import signal
@@ -10,8 +11,8 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from multiprocessing.process import BaseProcess
 from types import FrameType
 
 import httpx
@@ -19,6 +20,7 @@ import structlog
 import uvicorn
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 from uvicorn.config import STARTUP_FAILURE
+from uvicorn.importer import import_from_string
 from uvicorn.supervisors import Multiprocess
 
 from app.domain.errors import EngineError, StartupError
@@ -30,12 +32,17 @@ from app.store.store import make_store
 from app.workflows.sample_stock import load_sample_stock
 
 GATEWAY = "app.main:worker"
+ARCHIVER = "app.projections.archive.process:run"
+ARCHIVE_CHECK = "app.projections.archive.rollback:refuse_rollback"
 PROTOCOL = "app.api.protocol:Protocol"
 BACKLOG = 4096
 GRACEFUL_SECONDS_MAX = 10
 KEEP_ALIVE_SECONDS = 75
 ANSWER_SECONDS_MAX = 60
 ANSWER_LOOK_SECONDS = 0.05
+ARCHIVER_LOOK_SECONDS = 0.1
+ARCHIVER_SECONDS_MAX = 15
+ARCHIVER_PAUSE_SECONDS_MAX = 30
 
 log = structlog.get_logger()
 
@@ -52,20 +59,8 @@ def serve(settings: Settings) -> None:
         asyncio.run(_prepare(bound))
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         threading.Thread(target=_announce, args=(address, engine.description), daemon=True).start()
-        with _environment(bound, scratch):
+        with _environment(bound, scratch), _archiver(bound):
             _run(bound, listener)
-
-
-def end_with_parent() -> None:
-    """Ends a worker whose parent is gone, as if told to: nobody else would, and it holds the port."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
-
-
-def _end_after(parent: BaseProcess) -> None:
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _check_host(host: str) -> None:
@@ -99,6 +94,7 @@ async def _prepare(settings: Settings) -> None:
     assert settings.redis_url is not None
     try:
         async with make_store(settings, settings.redis_url) as store:
+            await import_from_string(ARCHIVE_CHECK)(settings, store)
             if settings.sample_stock:
                 await load_sample_stock(store)
     except EngineError as error:
@@ -116,6 +112,7 @@ def _run(settings: Settings, listener: socket.socket) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks who the client is
         workers=settings.workers,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -131,6 +128,50 @@ def _run(settings: Settings, listener: socket.socket) -> None:
         has_started = server.started
     if not has_started:
         raise StartupError("The gateway did not start; the log says why.")
+
+
+@contextlib.contextmanager
+def _archiver(settings: Settings) -> Iterator[None]:
+    """Runs the archiver beside the gateway, again whenever it dies. It ends after the gateway, and so archives all."""
+    if settings.archive_address is None:
+        yield
+        return
+    end = threading.Event()
+    supervisor = threading.Thread(target=_supervise, args=(end,), daemon=True)
+    supervisor.start()
+    try:
+        yield
+    finally:
+        end.set()
+        supervisor.join()
+
+
+def _supervise(end: threading.Event) -> None:
+    """Keeps one archiver running until `end`. Pauses between two that died grow; after a long life they begin anew."""
+    spawn = multiprocessing.get_context("spawn")
+    pause_seconds = 1.0
+    while not end.is_set():
+        can_hear = spawn.Event()  # only then is it told to end, and so never ends with something unarchived
+        process = spawn.Process(target=import_from_string(ARCHIVER), args=(can_hear,))
+        started = time.monotonic()
+        process.start()
+        while process.is_alive() and not end.wait(ARCHIVER_LOOK_SECONDS):
+            pass
+        while process.is_alive() and not can_hear.wait(ARCHIVER_LOOK_SECONDS):
+            pass
+        if process.is_alive():
+            process.terminate()
+            process.join(ARCHIVER_SECONDS_MAX)
+        if process.is_alive():
+            log.warning("archiver_killed")
+            process.kill()
+            process.join()
+        elif not end.is_set():
+            lived_seconds = time.monotonic() - started
+            pause_seconds = 1.0 if lived_seconds > ARCHIVER_PAUSE_SECONDS_MAX else pause_seconds
+            log.error("archiver_died", status=process.exitcode, again_in_seconds=pause_seconds)
+            end.wait(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, ARCHIVER_PAUSE_SECONDS_MAX)
 
 
 def _announce(address: str, engine: str) -> None:
@@ -151,7 +192,7 @@ def _environment(settings: Settings, scratch: str) -> Iterator[None]:
     """Hands the settings on to the gateway's processes; several of them share a directory for their metrics."""
     before = dict(os.environ)
     for name, value in settings.model_dump(mode="json", exclude_none=True).items():
-        os.environ[f"{ENV_PREFIX}{name.upper()}"] = str(value)
+        os.environ[f"{ENV_PREFIX}{name.upper()}"] = json.dumps(value) if isinstance(value, dict) else str(value)
     if settings.workers > 1:
         os.environ[MULTIPROCESS_ENV] = scratch
     try:

@@ -1,4 +1,4 @@
-"""`python -m loadtests.bench [http] [engine] [--quick]`: measures, proves, prints tables, keeps the numbers as JSON."""
+"""`python -m loadtests.bench [http] [engine] [archive] [--quick]`: measures, proves, prints, keeps the numbers."""
 
 import os
 import sys
@@ -14,10 +14,11 @@ import typer
 import uvloop
 
 from app.observability.logging import configure_logging
+from loadtests.bench.archive import ArchiveCost, measure_archive
 from loadtests.bench.engine_cost import EngineCost, measure_engine_cost
 from loadtests.bench.machine import Machine, this_machine
 from loadtests.bench.proof import ProofFailed
-from loadtests.bench.report import print_engine_costs, print_machine, print_throughput
+from loadtests.bench.report import print_archive_cost, print_engine_costs, print_machine, print_throughput
 from loadtests.bench.throughput import Throughput, measure_throughput
 from tests.engines import installed
 
@@ -33,10 +34,20 @@ class Plan:
     sizes: tuple[int, ...]
     engine_rounds: int
     engine_calls: int
+    backlog_rounds: int
+    backlog_entries: int
+    sale_turns: int
+    sale_seconds: float
 
 
-FULL = Plan(http_rounds=5, http_seconds=4.0, sizes=(1_000, 10_000, 200_000), engine_rounds=150, engine_calls=100)
-QUICK = Plan(http_rounds=3, http_seconds=1.5, sizes=(1_000, 10_000), engine_rounds=100, engine_calls=100)
+FULL = Plan(
+    http_rounds=5, http_seconds=4.0, sizes=(1_000, 10_000, 200_000), engine_rounds=150, engine_calls=100,
+    backlog_rounds=5, backlog_entries=100_000, sale_turns=2, sale_seconds=60.0,
+)  # fmt: skip
+QUICK = Plan(
+    http_rounds=3, http_seconds=1.5, sizes=(1_000, 10_000), engine_rounds=100, engine_calls=100,
+    backlog_rounds=1, backlog_entries=40_000, sale_turns=1, sale_seconds=8.0,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,7 @@ class Results:
     machine: Machine
     throughput: Throughput | None
     engine_costs: list[EngineCost]
+    archive_cost: ArchiveCost | None
 
 
 class Part(StrEnum):
@@ -54,6 +66,7 @@ class Part(StrEnum):
 
     HTTP = "http"
     ENGINE = "engine"
+    ARCHIVE = "archive"
 
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -74,7 +87,7 @@ def main(
     at, machine = datetime.now(UTC), this_machine(installed())
     print_machine(machine)
 
-    throughput, costs = None, list[EngineCost]()
+    throughput, costs, archive_cost = None, list[EngineCost](), None
     try:
         if Part.HTTP in parts:
             throughput = measure_throughput(rounds=plan.http_rounds, seconds=plan.http_seconds)
@@ -82,12 +95,20 @@ def main(
         if Part.ENGINE in parts:
             costs = list(_engine_costs(plan))
             print_engine_costs(costs)
+        if Part.ARCHIVE in parts:
+            archive_cost = measure_archive(
+                rounds=plan.backlog_rounds,
+                entries=plan.backlog_entries,
+                turns=plan.sale_turns,
+                seconds=plan.sale_seconds,
+            )
+            print_archive_cost(archive_cost)
     except ProofFailed as failure:
         sys.exit(f"The run proves nothing: {failure}.")
 
     path = save or RESULTS / f"{at:%Y-%m-%dT%H%M%SZ}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(msgspec.json.encode(Results(at, machine, throughput, costs)) + b"\n")
+    path.write_bytes(msgspec.json.encode(Results(at, machine, throughput, costs, archive_cost)) + b"\n")
     print(f"The numbers of all rounds: {os.path.relpath(path)}")
 
 

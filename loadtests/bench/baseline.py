@@ -25,7 +25,7 @@ def main() -> None:
     print(f"The baseline answers on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     config = uvicorn.Config(
         app, loop="uvloop", http="httptools", ws="none", log_config=None, access_log=False, server_header=False,
-        timeout_keep_alive=75,
+        proxy_headers=False, timeout_keep_alive=75,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 
 from app.domain.types import Sku
+from app.projections.archive.reader import Archive
 from app.projections.rebuild import verify
+from app.settings import Settings
+from app.store.state import read_meta
 from app.store.store import Store
 
 BATCH_SIZE = 1000
@@ -19,7 +22,8 @@ async def prove(store: Store, skus: Sequence[Sku], *, entries: int, held_units: 
     `entries` is how many changes were acknowledged, each of which writes one; `held_units` is held now, a unit a hold.
     """
     keys = store.keyspace.partitions[0]
-    found_entries, live_holds = await store.client.xlen(keys.ledger), await store.client.zcard(keys.deadlines)
+    meta, _ = await read_meta(store.client, keys)
+    found_entries, live_holds = meta.sequence, await store.client.zcard(keys.deadlines)
     reserved = 0
     for start in range(0, len(skus), BATCH_SIZE):
         async with store.client.pipeline(transaction=False) as pipeline:
@@ -36,8 +40,12 @@ async def prove(store: Store, skus: Sequence[Sku], *, entries: int, held_units: 
         raise ProofFailed(f"{held_units} units were acknowledged as held; {live_holds} holds live, {reserved} reserved")
 
 
-async def prove_by_replay(store: Store) -> None:
+async def prove_by_replay(store: Store, settings: Settings) -> None:
     """Raises ProofFailed unless the ledger, replayed from its first entry, adds up to all that the engine holds."""
-    difference = (await verify(store)).difference
+    archive = Archive.of(settings)
+    try:
+        difference = (await verify(store, archive)).difference
+    finally:
+        await archive.close()
     if difference:
         raise ProofFailed(f"sequence {difference.sequence}: {difference.sentence}")

@@ -7,6 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.bench.archive import ArchiveCost
 from loadtests.bench.engine_cost import EngineCost
 from loadtests.bench.machine import Machine
 from loadtests.bench.throughput import Throughput
@@ -14,6 +15,7 @@ from loadtests.bench.throughput import Throughput
 RATE_RATIO_MIN = 0.8
 COST_RATIO_MAX = 1.5
 HOLD_BYTES_MAX = 700
+ARCHIVE_RATES_MIN = {"sqlite": 5_000, "postgresql": 10_000}
 COLUMNS = 160
 
 console = Console(width=COLUMNS, highlight=False)
@@ -65,6 +67,26 @@ def print_engine_costs(costs: Sequence[EngineCost]) -> None:
         f"\nThe ratios: of reserve's engine commands alone, of reserve. Goals: reserve at most {COST_RATIO_MAX}, "
         f"at most {HOLD_BYTES_MAX} bytes a hold, the same at every size. "
         "Proven: every hold and release of every row is in the ledger and in the balances.\n"
+    )
+
+
+def print_archive_cost(cost: ArchiveCost) -> None:
+    table = _table("database", "entries/s", "goal")
+    for backlog in cost.backlogs:
+        table.add_row(backlog.database, _spread(backlog.rates, decimals=0), f"{ARCHIVE_RATES_MIN[backlog.database]:,}")
+    console.print(table)
+    table = _table("sale", "holds/s", "entries behind at its end", "seconds to catch up")
+    for name, turns in (("without an archive", cost.without_archive), ("with its archive", cost.with_archive)):
+        table.add_row(
+            name,
+            _spread((turn.rate for turn in turns), decimals=0),
+            _spread((turn.lag_entries for turn in turns), decimals=0),
+            _spread((turn.drain_seconds for turn in turns), decimals=1),
+        )
+    console.print(table)
+    console.print(
+        f"\nreserve with / without its archive: {cost.ratio:.2f} (goal: at least {RATE_RATIO_MIN}). "
+        "Proven: every entry is archived once, archive and stream replayed give the engine's state.\n"
     )
 
 

@@ -61,33 +61,34 @@ class Throughput:
 
 def measure_throughput(*, rounds: int, seconds: float) -> Throughput:
     """Runs both and proves the ledger; raises ProofFailed."""
-    requests = [_reserve_request(number) for number in range(SKUS)]
+    requests = [reserve_request(number) for number in range(SKUS)]
     taken: dict[str, list[Round]] = {"baseline": [], "reserve": []}
     held_units = 0
     with (
         tempfile.TemporaryDirectory(prefix="lastunit-") as folder,
-        _service("loadtests.bench.baseline") as baseline,
-        _service("app", "serve", "--port", "0", "--data-dir", folder) as gateway,
+        service("loadtests.bench.baseline") as baseline,
+        service("app", "serve", "--port", "0", "--data-dir", folder) as gateway,
         Generator(baseline, connections=CONNECTIONS) as ask_baseline,
         Generator(gateway, connections=CONNECTIONS) as ask_gateway,
     ):
-        _expect(ask_gateway.run(_stock_requests()), status=200)
+        expect(ask_gateway.run(stock_requests()), status=200)
         generators = {"baseline": ask_baseline, "reserve": ask_gateway}
         for number in range(-1, rounds):
             for side in sorted(generators, reverse=number % 2 == 1):
                 load = generators[side].run(cycle(requests), seconds=WARM_UP_SECONDS if number < 0 else seconds)
-                _expect(load, status=201)
+                expect(load, status=201)
                 held_units += load.statuses[201] if side == "reserve" else 0
                 if number >= 0:
                     taken[side].append(_round(load))
-        uvloop.run(_prove(Path(folder), held_units))
+        uvloop.run(prove_service(Path(folder), held_units))
     return Throughput(**taken, proven_holds=held_units)
 
 
 @contextmanager
-def _service(*command: str) -> Iterator[tuple[str, int]]:
+def service(*command: str, **settings: object) -> Iterator[tuple[str, int]]:
     """A service in a process of its own, by the address in the line it prints; ended with SIGTERM."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LASTUNIT_")}
+    environment |= {f"LASTUNIT_{name.upper()}": str(value) for name, value in settings.items()}
     environment["LASTUNIT_LOG_LEVEL"] = "warning"
     arguments = [sys.executable, "-m", *command]
     with subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -109,18 +110,21 @@ def _sku(number: int) -> Sku:
     return Sku(f"SKU-{number:06}")
 
 
-def _stock_requests() -> Iterator[bytes]:
+def stock_requests() -> Iterator[bytes]:
+    """Puts units of every SKU on hand."""
     body = msgspec.json.encode({"on_hand_quantity": ON_HAND, "reason": "benchmark"})
     for number in range(SKUS):
         yield post(f"/inventory/v1/skus/{_sku(number)}/adjustments", body)
 
 
-def _reserve_request(number: int) -> bytes:
+def reserve_request(number: int) -> bytes:
+    """Holds a unit of a SKU."""
     body = {"sku": _sku(number), "quantity": 1, "agent_id": f"agent-{number}", "ttl_seconds": TTL_SECONDS}
     return post("/inventory/v1/reservations", msgspec.json.encode(body))
 
 
-def _expect(load: Load, *, status: int) -> None:
+def expect(load: Load, *, status: int) -> None:
+    """Raises ProofFailed where an answer had another status."""
     if set(load.statuses) != {status}:
         raise ProofFailed(f"answers by status are {load.statuses}, all of which had to be {status}")
 
@@ -129,10 +133,11 @@ def _round(load: Load) -> Round:
     return Round(load.rate, load.latency_us(0.5), load.latency_us(0.99), load.generator_share)
 
 
-async def _prove(data_dir: Path, held_units: int) -> None:
-    settings = Settings(data_dir=data_dir)
+async def prove_service(data_dir: Path, held_units: int, *, archive_url: str | None = None) -> None:
+    """Raises ProofFailed where a service that has ended did not do what it acknowledged."""
+    settings = Settings(data_dir=data_dir, archive_url=archive_url)
     with open_engine(settings, exclusive=False) as engine:
         async with make_store(settings, engine.url) as store:
             skus = [_sku(number) for number in range(SKUS)]
             await prove(store, skus, entries=SKUS + held_units, held_units=held_units)
-            await prove_by_replay(store)
+            await prove_by_replay(store, settings)

@@ -8,7 +8,18 @@ local function begin_entries(command)
   command.id = nil
 end
 
+-- Units that arrive or come back first cover what was promised beyond stock. How many is a matter of the balances
+-- alone, and so part of the entry that frees them; whose promise is covered is noted when the SKU is stored.
+local function cover_backorders(balances)
+  local covered = math.min(balances.backordered, math.max(0, available_of(balances)))
+  balances.backordered = decimal(balances.backordered - covered)
+  balances.covered = (balances.covered or 0) + covered
+end
+
 local function next_sequence(command, balances)
+  if balances.backordered ~= '0' then
+    cover_backorders(balances)
+  end
   command.sequence = command.sequence + 1
   balances.sequence, balances.available = decimal(command.sequence), shown_available(balances)
   command.id = command.id or balances.sequence

@@ -13,19 +13,19 @@ local function move_deadline(command, record, move)
     return reservation_reply('lifetime_exceeded', command, record)
   end
   local lines = parse_lines(record.remaining_lines)
-  load_lines(command, lines, 'reserved')
+  load_lines(command, record, lines, 'reserved')
 
   local first_expires = record.first_expires or record.expires
   record.expires = decimal(expires_us)
   begin_entries(command)
   for _, line in ipairs(lines) do
     append_reservation_entry(command, move.kind, record, line, decimal(line.quantity), '', move.details)
-    store_balances(line)
+    store_balances(command, line, record)
   end
   store_deadline(command, record, lines)
   redis.call('HSET', record.key, 'expires_us', record.expires, 'first_expires_us', first_expires)
-  store_status(command, record, move.status or record.status, false)
-  remember(record, move.key_hash, move.fingerprint)
+  store_status(command, record, move.status or record.status, nil)
+  remember(command, record, move.key_hash, move.fingerprint)
   end_command(command)
   return reservation_reply('moved', command, record)
 end

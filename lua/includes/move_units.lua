@@ -3,14 +3,20 @@
 -- @include reservation
 
 -- Loads the balances of a reservation's lines before anything is written, and proves what must be true of them.
--- `pool` names the balance that the units are in: 'reserved' or 'committed'.
-local function load_lines(command, lines, pool)
+-- `pool` names the balance that the units are in: 'reserved' or 'committed'. What of a line was backordered when it
+-- was promised may have stock behind it by now.
+local function load_lines(command, record, lines, pool)
   for _, line in ipairs(lines) do
     line.sku_key = command.prefix .. 'sku:' .. line.sku
     line.holds_key = command.prefix .. 'holds:' .. line.sku
-    line.balances = load_balances(line.sku_key)
+    line.balances = load_balances(line.sku_key, record.channel)
     redis.call('ZCARD', line.holds_key)
     local balances = line.balances
+    if balances and (balances.backordered ~= '0' or line.backordered > 0) then
+      -- @include backorders
+      line.backordered = backorder_of(command, line.sku, record.token)
+    end
+    line.backordered_before = line.backordered
     if not balances or balances[pool] - line.quantity < 0 or balances.backordered - line.backordered < 0 then
       return error(redis.error_reply('INVARIANT the balances are below what a reservation holds'))
     end
@@ -24,6 +30,7 @@ local function give_back(line, quantity, pool)
   line.quantity, line.backordered = line.quantity - quantity, line.backordered - backordered
   balances[pool] = decimal(balances[pool] - quantity)
   balances.backordered = decimal(balances.backordered - backordered)
+  balances.promised = decimal(balances.promised - quantity)
 end
 
 -- Sells `quantity` units of a line.
@@ -48,11 +55,12 @@ local function drop_deadline(command, record, lines)
   end
 end
 
--- Stores a reservation's new status; an ended one is kept for its retention, so that a late question gets an answer.
-local function store_status(command, record, status, is_ended)
+-- Stores a reservation's new status. One that nothing waits for any more is kept for its retention, so that a late
+-- question gets an answer: retention_ms once it has ended, committed_retention_ms once it is sold.
+local function store_status(command, record, status, retention)
   record.status, record.sequence = status, decimal(command.sequence)
   redis.call('HSET', record.key, 'status', status, 'last_sequence', record.sequence)
-  if is_ended then
-    redis.call('PEXPIRE', record.key, redis.call('HGET', command.meta_key, 'retention_ms'))
+  if retention then
+    redis.call('PEXPIRE', record.key, redis.call('HGET', command.meta_key, retention))
   end
 end

@@ -4,11 +4,11 @@
 -- then the sequence, deadline and lines as answered. How many one record takes is bounded.
 local REMEMBERED_FIELDS_MAX = 300
 
-local function remember(record, hash, fingerprint)
+local function remember(command, record, hash, fingerprint)
   if hash ~= '' then
     redis.call(
       'HSET', record.key, 'key:' .. hash,
-      fingerprint .. '\t' .. record.sequence .. '\t' .. record.expires .. '\n' .. record.remaining_lines
+      fingerprint .. '\t' .. record.sequence .. '\t' .. record.expires .. '\n' .. current_lines(command, record)
     )
   end
 end
@@ -29,6 +29,6 @@ local function remembered_reply(command, record, hash, fingerprint)
   if first_fingerprint ~= fingerprint then
     return reservation_reply('idempotency_conflict', command, record)
   end
-  record.sequence, record.expires, record.remaining_lines = sequence, expires, lines
+  record.sequence, record.expires, record.answered_lines = sequence, expires, lines
   return reservation_reply('replayed', command, record)
 end

@@ -7,6 +7,7 @@
 --   committed_lines   what was committed, once a cancel took some of it back
 --   expires_us        the deadline in force; while pending_reconciliation the end of the window
 --   last_sequence     the last entry of the last command on it, once there was a second one
+--   allocations       where the units of a sale are to be taken from, see includes/allocations.lua
 --   details           JSON of the caller (reference, metadata, ...); scripts never look inside
 --   key:<hash>        the remembered answer of a later verb that came with an Idempotency-Key
 local function load_reservation(command, reservation_key, token)

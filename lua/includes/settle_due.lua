@@ -6,7 +6,7 @@
 -- own.
 local function settle(command, record)
   local lines = parse_lines(record.remaining_lines)
-  load_lines(command, lines, 'reserved')
+  load_lines(command, record, lines, 'reserved')
 
   local is_sale = record.status == 'pending_reconciliation'
   local kind = is_sale and 'reservation.committed' or 'reservation.expired'
@@ -20,10 +20,11 @@ local function settle(command, record)
       give_back(line, quantity, 'reserved')
     end
     append_reservation_entry(command, kind, record, line, decimal(quantity), reason, '')
-    store_balances(line)
+    store_balances(command, line, record)
   end
   drop_deadline(command, record, lines)
-  store_status(command, record, is_sale and 'committed' or 'expired', not is_sale)
+  local status = is_sale and 'committed' or 'expired'
+  store_status(command, record, status, is_sale and 'committed_retention_ms' or 'retention_ms')
   end_command(command)
   return #lines
 end

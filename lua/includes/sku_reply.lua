@@ -1,36 +1,42 @@
 -- @include balances
 -- @include next_release
+-- @include locations
+-- @include policy_fields
 
--- The reply of every command on a SKU: its quantities, its locations (one a row: location TAB on_hand) and its
--- policy, where an empty text means the default.
-local function sku_reply(status, command, sku_key, holds_key, locations_key)
-  local fields = redis.call(
-    'HMGET', sku_key,
-    'safety_stock_units', 'safety_stock_basis_points', 'backorder_limit', 'low_stock_threshold',
-    'max_quantity_per_reservation', 'reconciliation_hold_us', 'lead_time_days', 'next_restock_date', 'incoming',
-    'substitutes', 'variant_group', 'sequence'
-  )
-  local balances = load_balances(sku_key)
+-- The reply of every command on a SKU: its quantities, its locations (one a row: location TAB kind TAB on_hand TAB
+-- allocated), what is left of the channel's limit where a channel is named and has one, and its policy, where an empty
+-- text means the default.
+local function location_rows(locations_key)
   local rows = {}
-  local locations = redis.call('HGETALL', locations_key)
-  for i = 1, #locations, 2 do
-    rows[#rows + 1] = locations[i] .. '\t' .. locations[i + 1]
+  for name, location in pairs(load_locations(locations_key)) do
+    local kind, allocated = location.kind or 'shared', location.allocated or '0'
+    rows[#rows + 1] = table.concat({ name, kind, location.on_hand, allocated }, '\t')
   end
-  table.sort(rows)
+  return table.concat(rows, '\n')
+end
+
+local function sku_reply(status, command, stock, channel)
+  local balances = load_balances(stock.sku_key, channel)
+  local channel_left = ''
+  if balances.channel_limit then
+    channel_left = decimal(math.max(0, balances.channel_limit - balances.promised))
+  end
   local reply = {
-    status, command.now, fields[12], balances.on_hand, balances.reserved, balances.committed,
-    balances.backordered, balances.safety_stock, shown_available(balances), decimal(shortfall_of(balances)),
-    next_release(command, holds_key), table.concat(rows, '\n'),
+    status, command.now, redis.call('HGET', stock.sku_key, 'sequence'), balances.on_hand, balances.reserved,
+    balances.committed, balances.backordered, balances.safety_stock, shown_available(balances),
+    decimal(shortfall_of(balances)), next_release(command, stock.holds_key), location_rows(stock.locations_key),
+    channel_left,
   }
-  for i = 1, 11 do
-    reply[#reply + 1] = fields[i] or ''
+  local policy = redis.call('HMGET', stock.sku_key, unpack(POLICY_FIELDS))
+  for i = 1, #POLICY_FIELDS do
+    reply[#reply + 1] = policy[i] or ''
   end
   return reply
 end
 
 local function empty_sku_reply(status, command, sequence)
   local reply = { status, command.now, sequence or '0' }
-  for i = 4, 23 do
+  for i = 4, 13 + #POLICY_FIELDS do
     reply[i] = ''
   end
   return reply

@@ -6,13 +6,14 @@ from tests.fundamentals.console import ADDRESS, ROOT, STAND_IN, Console, example
 from tests.service import open_home
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/api.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/api.md", "docs/stock.md"])
 def test_the_document_shows_what_happens(document: str) -> None:
     shown = list(examples((ROOT / document).read_text("utf-8")))
     assert shown, "a document without examples shows nothing"
     with open_home() as home:
         console = Console(home.serve("--sample-stock").gateway.address)
         for example in shown:
+            home.await_archive()  # as a reader does, who is slower
             console.check(example)
 
 

@@ -2,8 +2,9 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from app.api.protocol import Protocol
 from app.api.routing import HotTable
 from app.main import create_app
 from app.settings import load_settings
+from tests import databases
+from tests.databases import Postgres, running_postgres
 from tests.gateway import Gateway
 from tests.service import Home, Service, eventually, open_home
 
@@ -33,17 +36,35 @@ def service() -> Iterator[Service]:
     with open_home() as opened:
         service = opened.serve(**SETTINGS)
         service.gateway.hold_to_its_word()
+        opened.await_archive()
         yield service
 
 
 @pytest.fixture(scope="session")
 def routed(service: Service) -> Iterator[Gateway]:
     """The same application on the same engine without its table: every call goes through FastAPI's router."""
-    settings = load_settings({"redis_url": service.home.engine["url"], **SETTINGS})
+    home = service.home
+    settings = load_settings({"redis_url": home.engine["url"], "data_dir": home.data_dir, **SETTINGS})
     app = create_app(settings)
     app._table = HotTable(())
     with _served(uvicorn.Server(uvicorn.Config(app, http=Protocol, log_config=None))) as address:
         yield Gateway(address).hold_to_its_word()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server that runs."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=databases.chosen())
+def archive_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where an archive may be made. A test that asks for it runs once with each database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'archive.sqlite'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
 
 
 @pytest.fixture(params=["table", "router"])
@@ -53,6 +74,12 @@ def gateway(request: pytest.FixtureRequest, service: Service) -> Gateway:
         return service.gateway
     routed: Gateway = request.getfixturevalue("routed")
     return routed
+
+
+@pytest.fixture
+def archived(service: Service) -> Callable[[], None]:
+    """Returns, when it is called, once the archive has all that was written before."""
+    return service.home.await_archive
 
 
 @contextmanager

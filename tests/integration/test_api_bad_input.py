@@ -20,6 +20,8 @@ CANARY = "c4n4ry"
 BODY_BYTES_MAX = 65_536
 RESERVE = {"sku": SKU, "agent_id": "agent"}
 ADJUST = {"delta": 1, "reason": "test"}
+ALLOCATION = {"sku": SKU, "location_id": "A", "quantity": 1}
+TRANSFER = {"from_location_id": "A", "to_location_id": "B", "quantity": 1, "reason": "test"}
 # Every call with a body: one that it takes, and whether it may come without.
 CALLS: dict[tuple[str, str], tuple[dict[str, Any], bool]] = {
     ("POST", "reservations"): (RESERVE, False),
@@ -28,8 +30,11 @@ CALLS: dict[tuple[str, str], tuple[dict[str, Any], bool]] = {
     ("POST", f"reservations/{TOKEN}/extend"): ({"ttl_seconds": 5}, True),
     ("POST", f"reservations/{TOKEN}/payment"): ({}, True),
     ("POST", f"reservations/{TOKEN}/cancel"): ({}, True),
+    ("POST", f"reservations/{TOKEN}/allocations"): ({"strategy": "priority"}, False),
     ("POST", "availability"): ({"skus": [SKU]}, False),
     ("POST", f"skus/{SKU}/adjustments"): (ADJUST, False),
+    ("POST", f"skus/{SKU}/transfers"): (TRANSFER, False),
+    ("PUT", f"categories/{SKU}"): ({}, False),
     ("PUT", f"skus/{SKU}"): ({}, False),
     ("PATCH", f"skus/{SKU}"): ({}, False),
 }
@@ -77,6 +82,8 @@ NO_OBJECT = {
 BAD_IDS = ["", " A", "A ", "\u00a0A", "A\n", "\0", "A\x7f", "A\u0085", "x" * 129, 5, ["A"], {"A": 1}, True]
 BAD_QUANTITIES = [0, -1, 1_000_001, 1.0, 1.5, "5", True, None, 2**63, 10**30, []]
 BAD_SECONDS = [0, -1, 0.999_999, 1800.000_001, 86_401, 1e308, "5", True, None, []]
+BAD_REFERENCES = ["", "x" * 256, "a\0", 5, True]
+BAD_REASONS = ["", "x" * 501, "a\0", 5, None]
 BAD_UNITS = [-1, 10**12 + 1, 1.0, "5", True, None]
 
 
@@ -105,7 +112,7 @@ INVALID: dict[tuple[str, str], list[tuple[dict[str, Any], str]]] = {
         *each("channel", [*BAD_IDS, None], **RESERVE),
         *each("quantity", BAD_QUANTITIES, **RESERVE),
         *each("ttl_seconds", BAD_SECONDS, **RESERVE),
-        *each("reference", ["", "x" * 256, 5, True], **RESERVE),
+        *each("reference", BAD_REFERENCES, **RESERVE),
         *each("rationale", ["x" * 501, 5, None], **RESERVE),
         *each("allow_backorder", [1, "true", None], **RESERVE),
         *each("metadata", [{str(n): "" for n in range(21)}, [], "a", None], **RESERVE),
@@ -138,9 +145,9 @@ INVALID: dict[tuple[str, str], list[tuple[dict[str, Any], str]]] = {
     ("POST", f"skus/{SKU}/adjustments"): [
         *each("delta", [1.0, "5", True, None, 10**12 + 1, -(10**12) - 1, 2**63], reason="test"),
         *each("on_hand_quantity", BAD_UNITS, reason="test"),
-        *each("reason", ["", "x" * 501, 5, None], delta=1),
+        *each("reason", BAD_REASONS, delta=1),
         *each("location_id", [*BAD_IDS, None], **ADJUST),
-        *each("reference", ["", "x" * 256, 5], **ADJUST),
+        *each("reference", BAD_REFERENCES, **ADJUST),
         ({"delta": 1}, "reason"),
         ({"reason": "test"}, ""),
         ({"reason": "test", "delta": 1, "on_hand_quantity": 1}, ""),
@@ -159,9 +166,35 @@ INVALID: dict[tuple[str, str], list[tuple[dict[str, Any], str]]] = {
         *(({"substitutes": ["A", value]}, "substitutes.1") for value in [*BAD_IDS, None]),
         *each("variant_group", BAD_IDS),
         *each("reconciliation_hold_seconds", [-1, 60.1, "5", True, None]),
+        *each("degraded_policy", ["guess", "", 5, None]),
+        *each("channel_limits", [{str(n): 1 for n in range(101)}, [], "a", None]),
+        *each("channel_limits", [{CANARY: units} for units in BAD_UNITS]),
+        *each("channel_limits", [{name: 1} for name in BAD_IDS if isinstance(name, str)]),
+    ],
+    ("POST", f"skus/{SKU}/transfers"): [
+        *each("quantity", [0, 10**12 + 1, 1.0, "5", True, None], **TRANSFER),
+        *each("from_location_id", [*BAD_IDS, None], **TRANSFER),
+        *each("to_location_id", [*BAD_IDS, None], **TRANSFER),
+        *each("reason", BAD_REASONS, **TRANSFER),
+        *each("reference", BAD_REFERENCES, **TRANSFER),
+        ({**TRANSFER, "to_location_id": "A"}, ""),
+        ({name: value for name, value in TRANSFER.items() if name != "quantity"}, "quantity"),
+    ],
+    ("POST", f"reservations/{TOKEN}/allocations"): [
+        *each("strategy", ["nearest", "", 5, None]),
+        *each("lines", [[], [ALLOCATION] * 201, {}, "A", None]),
+        *each("rationale", ["x" * 501, 5, None], strategy="priority"),
+        *(({"lines": [{**ALLOCATION, "sku": value}]}, "lines.0.sku") for value in [*BAD_IDS, None]),
+        *(({"lines": [{**ALLOCATION, "location_id": value}]}, "lines.0.location_id") for value in [*BAD_IDS, None]),
+        *(({"lines": [{**ALLOCATION, "quantity": value}]}, "lines.0.quantity") for value in BAD_QUANTITIES),
+        ({"lines": [ALLOCATION, {**ALLOCATION, "quantity": 2}]}, ""),
+        ({"lines": [ALLOCATION], "strategy": "priority"}, ""),
+        ({}, ""),
     ],
 }  # fmt: skip
-INVALID["PATCH", f"skus/{SKU}"] = INVALID["PUT", f"skus/{SKU}"]
+INVALID["PUT", f"categories/{SKU}"] = [*INVALID["PUT", f"skus/{SKU}"], ({"category": "A"}, "category")]
+INVALID["PATCH", f"skus/{SKU}"] = [*INVALID["PUT", f"skus/{SKU}"], *each("category", BAD_IDS)]
+INVALID["PUT", f"skus/{SKU}"] = INVALID["PATCH", f"skus/{SKU}"]
 BAD_SEGMENTS = [
     "%00", "%1F", "%7F", "%C2%85", "%20A", "A%20", "%C2%A0A", "x" * 129, "%FF", "%C3", "%ED%A0%80", "%", "%zz", "A%2",
 ]  # fmt: skip

@@ -1,8 +1,10 @@
 """What operators and machines look at: liveness, readiness, metrics, documents, the pages of problems."""
 
+import json
 import os
 import re
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,7 +20,7 @@ CODES = {
     409: [
         "out_of_stock", "shortfall", "stock_below_zero", "reservation_committed", "reservation_released",
         "reservation_cancelled", "reservation_voided", "reservation_fulfilled", "reservation_not_committed",
-        "lifetime_exceeded", "quantity_exceeds_reservation",
+        "lifetime_exceeded", "quantity_exceeds_reservation", "channel_limit_exceeded",
     ],
     410: ["reservation_expired"],
     412: ["sequence_mismatch"],
@@ -29,17 +31,26 @@ CODES = {
     503: ["ledger_unavailable", "outcome_unknown", "busy"],
 }  # fmt: skip
 RESERVATION = "/inventory/v1/reservations/{token}"
+VERBS = ("commit", "release", "extend", "payment", "cancel", "allocations")
 SKU = "/inventory/v1/skus/{sku}"
 # Every path, and what it takes.
 METHODS = {
-    "/inventory/v1/reservations": ["POST"],
+    "/inventory/v1/reservations": ["GET", "POST"],
     RESERVATION: ["DELETE", "GET"],
-    **{f"{RESERVATION}/{verb}": ["POST"] for verb in ("commit", "release", "extend", "payment", "cancel")},
+    **{f"{RESERVATION}/{verb}": ["POST"] for verb in VERBS},
+    "/inventory/v1/skus": ["GET"],
     SKU: ["GET", "PATCH", "PUT"],
     f"{SKU}/availability": ["GET"],
     f"{SKU}/adjustments": ["POST"],
+    f"{SKU}/transfers": ["POST"],
+    "/inventory/v1/categories/{category}": ["PUT"],
+    "/inventory/v1/feed": ["GET"],
+    "/schemas/inventory/1.0.json": ["GET"],
     "/inventory/v1/availability": ["POST"],
+    "/inventory/v1/stock/import": ["POST"],
     "/inventory/v1/ledger": ["GET"],
+    "/inventory/v1/admin/backorders": ["GET"],
+    "/inventory/v1/admin/reviews": ["GET"],
     "/livez": ["GET"],
     "/readyz": ["GET"],
     "/metrics": ["GET"],
@@ -78,6 +89,17 @@ def test_metrics_count(gateway: Gateway) -> None:
     exposition = gateway.get("/metrics").body.decode()
     assert 'lastunit_request_seconds_bucket{le="0.0005"' in exposition
     assert sku not in exposition, "no label grows with SKUs"
+
+
+def test_a_client_that_leaves_within_its_body_is_counted_and_holds_nothing(gateway: Gateway) -> None:
+    gone = 'lastunit_request_seconds_count{method="POST",route="/inventory/v1/reservations",status="499"}'
+    sku, before = gateway.stock(1), metric(gateway, gone)
+    content = json.dumps({"sku": sku, "agent_id": "agent"})
+    head = "POST /inventory/v1/reservations HTTP/1.1\r\nHost: lastunit\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(gateway.peer) as connection:
+        connection.sendall(f"{head}Content-Length: {len(content) + 1}\r\n\r\n{content}".encode())
+    eventually(lambda: metric(gateway, gone) == before + 1)
+    assert gateway.availability(sku)["available_quantity"] == 1
 
 
 def test_several_workers_count_as_one(home: Home) -> None:
@@ -121,7 +143,7 @@ def test_nothing_is_there(gateway: Gateway, path: str) -> None:
 
 @pytest.mark.parametrize("path", METHODS)
 def test_a_path_names_the_methods_it_takes(gateway: Gateway, path: str) -> None:
-    target = path.replace("{token}", "0-AAAAAAAAAAAAAAAAAAAAAA").replace("{sku}", "A").replace("{slug}", "busy")
+    target = re.sub(r"{\w+}", "A", path)
     for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - set(METHODS[path]):
         answer = gateway(method, target)
         assert answer.status == 405, method

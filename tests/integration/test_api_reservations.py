@@ -364,17 +364,6 @@ def test_no_more_than_there_is(gateway: Gateway, verb: str) -> None:
     assert balances(gateway, sku) == before
 
 
-def test_no_unit_is_sold_that_a_count_took_away(gateway: Gateway) -> None:
-    sku = gateway.stock(5)
-    held = gateway.reserve(sku, 5)
-    done(gateway.post(f"skus/{sku}/adjustments", {"on_hand_quantity": 4, "reason": "count"}))
-    assert gateway.availability(sku)["shortfall_quantity"] == 1
-    refused(gateway.verb(held, "commit", {"expected_sequence": held["sequence"]}), 409, "shortfall")
-    assert gateway.read(held)["status"] == "held"
-    done(gateway.post(f"skus/{sku}/adjustments", {"delta": 1, "reason": "found"}))
-    assert done(gateway.verb(held, "commit", {"expected_sequence": held["sequence"]}))["status"] == "committed"
-
-
 def test_a_reconciliation_window_ends_in_a_sale(gateway: Gateway) -> None:
     sku = gateway.stock(5, reconciliation_hold_seconds=0.2)
     held = gateway.reserve(sku, 2)

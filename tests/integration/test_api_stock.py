@@ -44,6 +44,9 @@ POLICY_DEFAULTS: dict[str, Any] = {
     "substitutes": [],
     "variant_group": None,
     "reconciliation_hold_seconds": 0.0,
+    "category": None,
+    "channel_limits": {},
+    "degraded_policy": "refuse",
 }
 POLICY: dict[str, Any] = {
     "safety_stock": 3,
@@ -57,6 +60,9 @@ POLICY: dict[str, Any] = {
     "substitutes": ["B/1", "Grün"],
     "variant_group": "shoes",
     "reconciliation_hold_seconds": 2.5,
+    "category": "footwear",
+    "channel_limits": {"web": 0, "Köln": 7},
+    "degraded_policy": "assume_in_stock",
 }
 POLICY_TYPES = {
     "safety_stock_percent": float,
@@ -65,6 +71,9 @@ POLICY_TYPES = {
     "substitutes": list,
     "variant_group": str | None,
     "reconciliation_hold_seconds": float,
+    "category": str | None,
+    "channel_limits": dict,
+    "degraded_policy": str,
 }
 LOCATION = {
     "location_id": str,

@@ -1,6 +1,5 @@
 """Finding the engine, and refusing one that is not safe: against every real engine that is installed."""
 
-import os
 import re
 import shutil
 import signal
@@ -68,12 +67,6 @@ def external(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             yield External(process, path, port)
         finally:
             process.kill()
-
-
-@pytest.fixture(autouse=True)
-def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("LASTUNIT_")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 from structlog.testing import capture_logs
 
-from app.domain.errors import StartupError
+from app.domain.errors import DataGone, StartupError
 from app.settings import Settings, load_settings
 from app.store import embedded, engine
 from app.store.engine import open_engine
@@ -63,9 +63,7 @@ def binary(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> P
 
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime directory of this test alone, empty again at its end; no settings from outside."""
-    for name in [name for name in os.environ if name.startswith("LASTUNIT_")]:
-        monkeypatch.delenv(name)
+    """A runtime directory of this test alone, empty again at its end."""
     with tempfile.TemporaryDirectory(prefix="lu-") as path:
         monkeypatch.setenv("XDG_RUNTIME_DIR", path)
         yield Path(path)
@@ -469,6 +467,16 @@ def test_close_while_a_restart_fails_is_prompt(link: Path, settings: Settings) -
         eventually(lambda: any(entry["event"] == "engine_restart_failed" for entry in logs))
         started = time.monotonic()
     assert time.monotonic() - started < 2
+
+
+def test_adopted_orphan_whose_data_is_removed_is_ended(binary: Path, settings: Settings) -> None:
+    pid = pid_of(orphan(settings, binary))
+    opened = open_engine(settings)
+    shutil.rmtree(settings.data_dir)
+    with pytest.raises(DataGone, match=f"^{settings.data_dir} was removed or moved"):
+        opened.close()
+    opened.close()  # once more changes nothing
+    eventually(lambda: has_ended(pid))
 
 
 def test_paused_engine_is_ended_by_force(

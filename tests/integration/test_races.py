@@ -2,7 +2,6 @@
 
 import asyncio
 import csv
-import os
 import random
 import time
 from collections import Counter
@@ -142,10 +141,9 @@ async def buy_flowers(agent: Agent, name: str, skus: list[str], chance: random.R
 
 
 async def test_the_flower_shop_is_sold_out_unit_for_unit(
-    home: Home, chance: random.Random, capsys: pytest.CaptureFixture[str]
+    home: Home, chance: random.Random, samples_dir: Path | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    samples = os.environ.get("LASTUNIT_SAMPLES_DIR")
-    path = Path(samples, "ucp", "inventory.csv") if samples else Path(__file__).with_name("flower_shop.csv")
+    path = samples_dir / "ucp" / "inventory.csv" if samples_dir else Path(__file__).with_name("flower_shop.csv")
     stock = {row["product_id"]: int(row["quantity"]) for row in csv.DictReader(path.read_text("utf-8").splitlines())}
     with capsys.disabled():
         print(f"\nthe flower shop is {path}, {sum(stock.values()):,} units ", end="")

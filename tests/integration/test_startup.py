@@ -1,6 +1,7 @@
 """`lastunit serve` starts with one line that says where it answers, or ends with one sentence that says the mend."""
 
 import json
+import shutil
 import socket
 import sys
 import threading
@@ -86,6 +87,13 @@ def test_sources_of_settings_in_their_order(home: Home, refused_settings: Refuse
     assert done(gateway.post("reservations", body), 201)["ttl_seconds"] == 7
     assert done(gateway.post("reservations", body | {"ttl_seconds": 9}), 201)["ttl_seconds"] == 9
     assert gateway.post("reservations", body | {"ttl_seconds": 9.1}).status == 422
+
+
+def test_data_that_is_gone_is_said_at_the_end(home: Home) -> None:
+    service = home.serve()
+    shutil.rmtree(home.data_dir)
+    assert service.terminate() == 1
+    assert f"{home.data_dir} was removed or moved" in sentence_in(home.stderr)
 
 
 # The sentence
@@ -189,7 +197,7 @@ TOML = [
     ("workers = 0", "key 'workers'"),
     ("sweep_enabled = 'perhaps'", "key 'sweep_enabled'"),
     (f"log_level = '{CANARY}'", "key 'log_level'"),
-    (f"worker = '{CANARY}'", "unknown key 'worker'"),
+    (f"worker = '{CANARY}'", "unknown key 'worker': remove it or correct its name to workers"),
     (f"[{'elsewhere'}]\nkey = '{CANARY}'", "unknown key 'elsewhere'"),
     (f"workers = {CANARY}", "not readable as TOML"),
     ("workers = 1\nworkers = 2", "not readable as TOML"),
@@ -216,6 +224,7 @@ def test_a_file_that_is_not_there(home: Home, refused_settings: Refused) -> None
         ({"partitions": 1025}, "LASTUNIT_PARTITIONS"),
         ({"ttl_seconds_max": "inf"}, "LASTUNIT_TTL_SECONDS_MAX"),
         ({"ttl_seconds_default": "nan"}, "LASTUNIT_TTL_SECONDS_DEFAULT"),
+        ({"sweep_enable": CANARY}, "unknown environment variable LASTUNIT_SWEEP_ENABLE: "),
         ({"ttl_seconds_min": 20, "ttl_seconds_default": 10}, "ttl_seconds_min is larger than ttl_seconds_default"),
     ],
 )

@@ -17,36 +17,46 @@ from tests.virtual_clock import REPLACED_INCLUDES, SECOND_US, VirtualClock
 SCRIPTS = load_scripts(REPLACED_INCLUDES)
 TIMEOUT_US = 2 * SECOND_US
 TTL_US = 10 * SECOND_US
+CATEGORY = "flowers"
 DAY_MS = 24 * 3600 * 1000
-KEY_NAMES = ("meta", "ledger", "deadlines", "sku", "holds", "locations", "reservation", "seen")
 DEFAULTS: dict[str, object] = {
     "agent": "agent",
     "allow_backorder": 0,
     "amount": 10,
     "amount_us": TTL_US,
     "channel": "direct",
+    "committed_retention_ms": 30 * DAY_MS,
     "counted_from": "now",
+    "entries_kept": 1000,
     "expected_sequence": "",
     "fingerprint": "",
+    "from_location": "main",
     "key_hash": "",
     "location": "main",
+    "location_kind": "shared",
     "max_lifetime_us": 3600 * SECOND_US,
     "may_create": 1,
     "mode": "delta",
     "order_id": "",
     "partition": 0,
     "partitions": 1,
+    "quantity": 1,
+    "reader": "archive",
     "reason": "test",
     "retention_ms": DAY_MS,
-    "schema_version": 1,
+    "schema_version": 2,
     "secret": "s" * 64,
     "seen_retention_ms": 7 * DAY_MS,
+    "sequence": 0,
     "sequence_seen": 0,
     "sku": "A",
     "take_clock": 1,
+    "to_location": "east",
+    "to_location_kind": "shared",
     "token": "t",
     "ttl_us": TTL_US,
 }
+DEFAULTS_OF: dict[str, dict[str, object]] = {"import_stock": {"mode": "apply"}}
 
 
 class Reply:
@@ -65,6 +75,12 @@ class Reply:
 
     def __repr__(self) -> str:
         return f"Reply({self._values})"
+
+    @property
+    def places(self) -> dict[str, tuple[str, int, int]]:
+        """Of a reply about a SKU: the kind of each location, what is on hand there, and what of it is allocated."""
+        rows = (row.split("\t") for row in self.locations.split("\n") if row)
+        return {name: (kind, int(on_hand), int(allocated)) for name, kind, on_hand, allocated in rows}
 
     def same_as(self, other: "Reply", *, but: tuple[str, ...] = ()) -> bool:
         """Whether both say the same, in all fields but these."""
@@ -89,18 +105,20 @@ class Partition:
         wire_keys, wire_args = self.wire(name, *rest, **given)
         reply = Reply(script.reply, self.raw(script, wire_keys, wire_args))
         assert reply.status in script.statuses, f"{name} declares no {reply.status}"
-        self.gateway.hear(int(reply.now_us))
+        if "now_us" in reply.fields:
+            self.gateway.hear(int(reply.now_us))
         return reply
 
     def wire(self, name: str, *rest: object, **given: object) -> tuple[list[str], list[str]]:
         """The KEYS and ARGV of a call."""
         script = SCRIPTS[name]
-        named = {**DEFAULTS, "not_after_us": self.gateway.now_us() + TIMEOUT_US, **given}
+        not_after_us = self.gateway.now_us() + TIMEOUT_US
+        named = {**DEFAULTS, **DEFAULTS_OF.get(name, {}), "not_after_us": not_after_us, **given}
         named.setdefault("details", _details(name, rest, named))
         keys = [self.key(key, named) for key in script.keys]
         if script.repeated_keys:
-            skus = [Sku(str(sku)) for sku in rest[::2]]
-            keys += [key for sku in skus for key in (self.keys.sku(sku), self.keys.holds(sku))]
+            skus = rest[:: len(script.repeated_args)]
+            keys += [self.key(key, {**named, "sku": sku}) for sku in skus for key in script.repeated_keys]
         assert all(name in (*DEFAULTS, "not_after_us", "details") for name in given), given
         return keys, [str(named[arg]) for arg in script.args] + [str(value) for value in rest]
 
@@ -123,6 +141,11 @@ class Partition:
             "holds": self.keys.holds(sku),
             "locations": self.keys.locations(sku),
             "reservation": self.keys.reservation(token),
+            "backorders": self.keys.backorders(sku),
+            "backorder_queue": self.keys.backorder_queue(sku),
+            "category": self.keys.category(CATEGORY),
+            "category_skus": self.keys.category_skus(CATEGORY),
+            "readers": self.keys.readers,
             "seen": self.keys.seen("adjustment", str(named["key_hash"])),
         }
         return found[name]
@@ -143,11 +166,41 @@ class Partition:
         assert reply.status == "held", reply
         return token
 
+    def hold_many(self, count: int, sku: str = "A", **given: object) -> list[str]:
+        """So many reservations of one unit, in a few writes; their tokens."""
+        sha = self.client.script_load(SCRIPTS["reserve"].source)
+        pipeline = self.client.pipeline(transaction=False)
+        tokens = [next(self._tokens) for _ in range(count)]
+        for token in tokens:
+            keys, args = self.wire("reserve", sku, 1, token=token, **given)
+            pipeline.evalsha(sha, len(keys), *keys, *args)
+        assert {answer[0] for answer in pipeline.execute()} == {b"held"}
+        return tokens
+
+    def sell(self, *lines: object, **given: object) -> str:
+        """The same, sold; its token."""
+        token = self.hold(*lines, **given)
+        assert self("commit", token=token).status == "committed"
+        return token
+
     def balances(self, sku: str) -> tuple[int, int, int, int]:
         """On hand, reserved, committed, backordered."""
         values = self.client.hmget(self.keys.sku(Sku(sku)), "on_hand", "reserved", "committed", "backordered")
         on_hand, reserved, committed, backordered = (int(value) for value in values)
         return on_hand, reserved, committed, backordered
+
+    def backorders(self, sku: str) -> dict[str, int]:
+        """Units of each reservation that no stock covers yet, the oldest promise first."""
+        named = {"sku": sku, "token": "", "key_hash": ""}
+        units = self.client.hgetall(self.key("backorders", named))
+        queue = self.client.zrange(self.key("backorder_queue", named), 0, -1)
+        assert set(units) == set(queue), "the queue has those that wait, no others"
+        return {token.decode(): int(units[token]) for token in queue}
+
+    def locations(self, sku: str) -> dict[str, str]:
+        """Fields of the SKU's locations hash, their TABs as blanks."""
+        fields = self.client.hgetall(self.keys.locations(Sku(sku)))
+        return {name.decode().replace("\t", " "): text.decode() for name, text in fields.items()}
 
     def record(self, token: str) -> dict[str, str]:
         fields = self.client.hgetall(self.keys.reservation(Token(token)))
@@ -165,6 +218,11 @@ class Partition:
             {"sequence": entry_id.decode().removesuffix("-0"), **{k.decode(): v.decode() for k, v in fields.items()}}
             for entry_id, fields in page
         ]
+
+    def told(self, after: int) -> list[tuple[str, ...]]:
+        """Of the entries since: what happened to how many units of which SKU, and in whose name."""
+        names = ("type", "sku", "quantity", "token")
+        return [tuple(entry.get(name, "") for name in names) for entry in self.entries(after)]
 
     @property
     def sequence(self) -> int:
@@ -187,7 +245,12 @@ def _details(name: str, rest: tuple[object, ...], named: Mapping[str, object]) -
     kept: dict[str, object] = {}
     if name == "commit" and named["order_id"]:
         kept["order_id"] = named["order_id"]
-    if name == "put_sku":
+    if name == "put_category":
+        kept["category"] = CATEGORY
+    if name == "allocate":
+        triples = zip(rest[::3], rest[1::3], rest[2::3], strict=False)
+        kept["allocations"] = [[sku, location, quantity] for sku, location, quantity in triples]
+    if name in ("put_sku", "put_category"):
         kept["policy"] = {str(field): str(value) for field, value in zip(rest[::2], rest[1::2], strict=False)}
     if named["key_hash"] and name != "reserve":
         kept["key"] = named["key_hash"]

@@ -9,7 +9,7 @@ def test_the_first_adjustment_makes_the_sku_and_its_location(partition: Partitio
     reply = partition("adjust", sku="A", location="east", amount=5, reason="found", details='{"reference":"r"}')
     assert (reply.status, reply.sequence, reply.on_hand, reply.available) == ("adjusted", "1", "5", "5")
     assert (reply.reserved, reply.committed, reply.backordered, reply.shortfall) == ("0", "0", "0", "0")
-    assert reply.locations == "east\t5"
+    assert reply.places == {"east": ("shared", 5, 0)}
     (entry,) = partition.entries()
     assert entry == {
         "sequence": "1",
@@ -25,6 +25,7 @@ def test_the_first_adjustment_makes_the_sku_and_its_location(partition: Partitio
         "available": "5",
         "safety_stock": "0",
         "location": "east",
+        "location_kind": "shared",
         "source": "operator",
         "reason": "found",
         "data": '{"reference":"r"}',
@@ -36,10 +37,10 @@ def test_deltas_add_and_counts_replace_at_their_location(partition: Partition) -
     partition("adjust", location="west", amount=3)
     partition("adjust", location="east", amount=-2)
     reply = partition("adjust", location="west", mode="count", amount=10)
-    assert (reply.on_hand, reply.locations) == ("13", "east\t3\nwest\t10")
+    assert (reply.on_hand, reply.places) == ("13", {"east": ("shared", 3, 0), "west": ("shared", 10, 0)})
     assert [entry["quantity"] for entry in partition.entries()] == ["5", "3", "-2", "7"]
     reply = partition("adjust", location="west", mode="count", amount=0)
-    assert (reply.on_hand, reply.locations) == ("3", "east\t3\nwest\t0")
+    assert (reply.on_hand, reply.places) == ("3", {"east": ("shared", 3, 0), "west": ("shared", 0, 0)})
 
 
 def test_nothing_goes_below_zero(partition: Partition) -> None:
@@ -98,14 +99,6 @@ def test_a_due_hold_moves_the_sequence_before_it_is_compared(partition: Partitio
     partition.clock.advance_us(TTL_US)
     reply = partition("adjust", expected_sequence="2")
     assert (reply.status, reply.sequence) == ("sequence_mismatch", "3")
-
-
-def test_a_count_below_the_promises_is_a_shortfall(partition: Partition) -> None:
-    partition.stock("A", 5)
-    partition.hold("A", 4)
-    reply = partition("adjust", mode="count", amount=1)
-    assert (reply.status, reply.available, reply.shortfall) == ("adjusted", "0", "3")
-    assert partition("reserve", "A", 1).availability == "A\t0\t5"
 
 
 def test_a_change_of_nothing_is_still_recorded(partition: Partition) -> None:

@@ -3,13 +3,14 @@
 Texts are opaque to the scripts: what may stand in them is checked where they come in.
 """
 
+import json
 import re
 from dataclasses import dataclass
 
 import pytest
 from redis.exceptions import ResponseError
 
-from tests.scripts.partition import SCRIPTS, Partition
+from tests.scripts.partition import CATEGORY, SCRIPTS, Partition
 from tests.scripts.scenes import BASKET, prepare
 
 NO_INTEGERS = (
@@ -150,22 +151,79 @@ INTEGER_FIELDS = {
     "backorder_limit": 10**12,
     "low_stock_threshold": 10**12,
     "reconciliation_hold_us": 60_000_000,
+    "lead_time_days": 100_000,
     "incoming": 10**12,
     "max_quantity_per_reservation": 10**12,
 }
+NO_LIMITS = (
+    "x", "null", "5", '"5"', "[1]", "[]", '{"web":-1}', '{"web":1.5}', '{"web":"5"}', '{"web":true}', '{"web":null}',
+    '{"web":{}}', '{"web":1000000000001}', '{"web":1e400}', '{"web":5', '{"web":nan}',
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("field", "most"), INTEGER_FIELDS.items())
 def test_malformed_policies(partition: Partition, field: str, most: int) -> None:
-    _, given = prepare(partition, "put_sku")
-    for value in (*NO_INTEGERS, "-1", str(most + 1)):
-        if (field, value) != ("max_quantity_per_reservation", ""):
-            refused(partition, "put_sku", ("variant_group", "v", field, value), given)
+    prepare(partition, "put_sku")
+    least = 1 if field == "max_quantity_per_reservation" else 0
+    for name in ("put_sku", "put_category"):
+        for value in (*NO_INTEGERS, "-1", str(least - 1), str(most + 1)):
+            if value:  # an empty text takes the field away
+                refused(partition, name, ("variant_group", "v", field, value), {})
     assert getattr(partition("put_sku", field, most), field) == str(most)
+    assert getattr(partition("put_sku", field, least), field) == str(least)
 
 
-def test_unknown_policy_fields(partition: Partition) -> None:
-    _, given = prepare(partition, "put_sku")
-    for field in ("on_hand", "reserved", "sequence", "unheard_of", ""):
-        refused(partition, "put_sku", ("backorder_limit", 1, field, 1), given)
-    refused(partition, "put_sku", ("backorder_limit",), given)
+@pytest.mark.parametrize("name", ["put_sku", "put_category"])
+def test_malformed_channel_limits(partition: Partition, name: str) -> None:
+    for text in NO_LIMITS:
+        refused(partition, name, ("variant_group", "v", "channel_limits", text), {})
+    limits = {f"channel-{number}": 10**12 for number in range(100)}
+    assert partition(name, "channel_limits", json.dumps(limits)).status in ("created", "stored")
+    refused(partition, name, ("channel_limits", json.dumps({**limits, "one too many": 0})), {})
+
+
+def test_a_category_is_of_no_category(partition: Partition) -> None:
+    refused(partition, "put_category", ("category", CATEGORY), {})
+
+
+@pytest.mark.parametrize("name", ["put_sku", "put_category"])
+def test_unknown_policy_fields(partition: Partition, name: str) -> None:
+    prepare(partition, name)
+    for field in ("on_hand", "reserved", "sequence", "inherited", "promised:direct", "limit:direct", "unheard_of", ""):
+        refused(partition, name, ("backorder_limit", 1, field, 1), {})
+    refused(partition, name, ("backorder_limit",), {})
+
+
+def test_a_transfer_goes_somewhere_else(partition: Partition) -> None:
+    partition.stock("A")
+    refused(partition, "transfer", (), {"from_location": "main", "to_location": "main"})
+
+
+@pytest.mark.parametrize("quantity", [*NO_INTEGERS, "-1", "0"])
+def test_malformed_allocations(partition: Partition, quantity: str) -> None:
+    prepare(partition, "allocate")
+    refused(partition, "allocate", ("A", "main", quantity), {})
+    refused(partition, "allocate", ("A", "main", 1, "B", "main", quantity), {})
+
+
+def test_allocations_come_in_triples_each_pair_once_1_to_200_of_them(partition: Partition) -> None:
+    prepare(partition, "allocate")
+    for rest in ((), ("A",), ("A", "main"), ("A", "main", 1, "B"), ("A", "main", 1, "B", "main")):
+        refused(partition, "allocate", rest, {})
+    refused(partition, "allocate", ("A", "main", 1, "B", "main", 1, "A", "main", 1), {})
+    most = tuple(value for number in range(200) for value in ("A", f"l{number}", 1))
+    assert partition("allocate", *most).status == "quantity_exceeds"
+    refused(partition, "allocate", (*most, "A", "one too many", 1), {})
+
+
+def test_malformed_rows_of_an_import(partition: Partition) -> None:
+    good = ("B", "main", "shared", 1, "")
+    for value in (*(text for text in NO_INTEGERS if text), "-1", str(10**12 + 1)):
+        refused(partition, "import_stock", (*good, "A", "main", "shared", value, ""), {})
+    for kind in ("", "x", "shared "):
+        refused(partition, "import_stock", (*good, "A", "main", kind, 1, ""), {})
+    for details in ("x", "5", "[]", "{}", '{"policy":5}', '{"policy":{"on_hand":"5"}}', '{"policy":{"incoming":"x"}}'):
+        refused(partition, "import_stock", (*good, "A", "main", "shared", 1, details), {})
+    refused(partition, "import_stock", (), {})
+    refused(partition, "import_stock", good[:-1], {})
+    refused(partition, "import_stock", good * 301, {})

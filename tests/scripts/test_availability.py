@@ -10,7 +10,8 @@ def test_what_it_answers(partition: Partition) -> None:
     reply = partition("availability", sku="A")
     assert (reply.status, reply.on_hand, reply.reserved, reply.committed) == ("found", "11", "4", "2")
     assert (reply.available, reply.safety_stock, reply.shortfall, reply.backorder_limit) == ("3", "2", "0", "3")
-    assert (reply.locations, reply.sequence) == ("east\t1\nmain\t10", str(partition.sequence))
+    assert reply.places == {"east": ("shared", 1, 0), "main": ("shared", 10, 0)}
+    assert (reply.sequence, reply.channel_left) == (str(partition.sequence), "")
 
 
 def test_looking_changes_nothing(partition: Partition) -> None:

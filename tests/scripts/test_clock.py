@@ -3,6 +3,7 @@
 import pytest
 
 from tests.scripts.partition import TIMEOUT_US, TTL_US, Partition
+from tests.scripts.scenes import WORK
 from tests.virtual_clock import SECOND_US
 
 HOUR = 3600
@@ -108,10 +109,12 @@ def test_a_command_past_its_not_after_time_does_nothing(partition: Partition) ->
     late = {"not_after_us": partition.clock.now_us - 1}
     assert partition("reserve", "A", 1, **late).status == "too_late"
     assert partition("adjust", **late).status == "too_late"
-    assert partition("put_sku", **late).status == "too_late"
-    assert partition("expire", **late).status == "too_late"
+    for name in ("close_shortfall", "expire", "put_category", "put_sku", "transfer"):
+        assert partition(name, **late).status == "too_late"
+    assert partition("import_stock", *WORK["import_stock"], **late).status == "too_late"
     for verb in ("commit", "release", "extend", "payment", "cancel"):
         assert partition(verb, token=token, **late).status == "too_late"
+    assert partition("allocate", *WORK["allocate"], token=token, **late).status == "too_late"
     assert partition.snapshot() == before
     assert partition("release", token=token, not_after_us=partition.clock.now_us).status == "unchanged"
 

@@ -1,16 +1,19 @@
 """The typed commands over the real scripts: every reply becomes its outcome."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
 from app.domain.errors import EngineBusy, EngineCorrupt
 from app.domain.outcomes import (
     AboveLimit,
+    ChannelLimitExceeded,
     Done,
     Held,
     IdempotencyConflict,
     LifetimeExceeded,
+    LocationShort,
     OutOfStock,
     QuantityAboveLimit,
     QuantityExceeds,
@@ -25,7 +28,7 @@ from app.domain.outcomes import (
     TooManyKeys,
     TooManyLocations,
 )
-from app.domain.types import Line, Policy, Sku, Token
+from app.domain.types import Allocation, Line, Location, Policy, Sku, Token
 from app.store.commands import Idempotency
 from app.store.decoding import encode_policy
 from app.store.store import Store
@@ -121,12 +124,82 @@ async def test_verbs_refused(store: Store) -> None:
     token = await hold(store, Line(A, 2))
     assert await store.commands.commit(token, order_id="", lines=[Line(A, 3)]) == QuantityExceeds()
     assert await store.commands.extend(token, counted_from="now", amount_us=3601 * SECOND_US) == LifetimeExceeded()
+    paid = await hold(store, Line(A, 2))
+    await store.commands.payment(paid, ttl_us=TTL_US)
     await store.commands.adjust(A, location_id="main", mode="count", amount=0, reason="lost")
-    assert await store.commands.commit(token, order_id="") == Shortfall()
-    await store.commands.release(token)
-    ended = await store.commands.payment(token, ttl_us=TTL_US)
+    voided = await store.commands.commit(token, order_id="")
+    assert isinstance(voided, ReservationEnded)
+    assert voided.reservation.status == "voided"
+    assert await store.commands.commit(paid, order_id="") == Shortfall()
+    await store.commands.release(paid)
+    ended = await store.commands.payment(paid, ttl_us=TTL_US)
     assert isinstance(ended, ReservationEnded)
     assert ended.reservation.status == "released"
+
+
+async def test_a_channel_has_its_share(store: Store) -> None:
+    await stock(store, channel_limits={"direct": 3})
+    await hold(store, Line(A, 2))
+    assert await reserve(store, Line(A, 2)) == ChannelLimitExceeded(A, limit=3, promised=2)
+    for channel, left in (("direct", 1), ("web", None), ("", None)):
+        answered = await store.commands.availability(A, channel=channel)
+        assert isinstance(answered, SkuAnswered)
+        assert answered.state.channel_left == left
+
+
+async def test_allocate(store: Store) -> None:
+    await stock(store)
+    token = await hold(store, Line(A, 2))
+    here, elsewhere = Allocation(A, "main", 2), Allocation(A, "east", 1)
+    assert isinstance(await store.commands.allocate(token, [here]), ReservationEnded)
+    await store.commands.commit(token, order_id="")
+    assert await store.commands.allocate(token, [elsewhere]) == LocationShort()
+    assert await store.commands.allocate(token, [here, elsewhere]) == QuantityExceeds()
+    done = await store.commands.allocate(token, [here], details={"rationale": "near"}, idempotency=KEY)
+    assert isinstance(done, Done)
+    again = await store.commands.allocate(token, [here], details={"rationale": "near"}, idempotency=KEY)
+    assert again == Done(done.reservation, is_replayed=True, has_effect=False)
+    assert await store.commands.allocate(token, [here]) == Done(done.reservation, is_replayed=False, has_effect=False)
+    answered = await store.commands.availability(A)
+    assert isinstance(answered, SkuAnswered)
+    assert answered.state.locations == (Location("main", is_shared=True, on_hand=10, allocated=2),)
+
+
+async def test_transfer(store: Store) -> None:
+    transfer = partial(store.commands.transfer, A, from_location_id="main", reason="moved")
+    assert await transfer(to_location_id="east", quantity=1) == SkuNotFound(A)
+    await stock(store)
+    assert await transfer(to_location_id="east", quantity=11) == StockBelowZero()
+    assert await transfer(to_location_id="east", quantity=1, expected_sequence="7") == SequenceMismatch(1)
+    moved = await transfer(to_location_id="east", to_location_kind="dedicated", quantity=4, idempotency=KEY)
+    assert isinstance(moved, SkuAnswered)
+    assert (moved.state.on_hand, moved.state.sequence) == (6, 3)
+    assert moved.state.locations == (
+        Location("east", is_shared=False, on_hand=4, allocated=0),
+        Location("main", is_shared=True, on_hand=6, allocated=0),
+    )
+    again = await transfer(to_location_id="east", to_location_kind="dedicated", quantity=4, idempotency=KEY)
+    assert again == SkuAnswered(moved.state, is_replayed=True)
+    assert await transfer(to_location_id="east", quantity=5, idempotency=OTHER) == IdempotencyConflict()
+
+
+async def test_a_shortfall_is_closed_behind_the_callers_back(store: Store) -> None:
+    """However many calls it takes; the answer is what stands when it is over."""
+    await stock(store, A, 500)
+    await asyncio.gather(*(hold(store) for _ in range(500)))
+    counted = await store.commands.adjust(A, location_id="main", mode="count", amount=50, reason="lost")
+    assert isinstance(counted, SkuAnswered)
+    assert (counted.state.reserved, counted.state.shortfall, counted.state.available) == (50, 0, 0)
+    assert counted.state.sequence == 1 + 500 + 1 + 450
+
+
+async def test_categories(store: Store) -> None:
+    (keys,) = store.keyspace.partitions
+    fields = encode_policy({"safety_stock": 3, "channel_limits": {"web": 4}})
+    assert await store.commands.put_category(keys, "flowers", fields) == 1
+    put = await store.commands.put_sku(A, encode_policy({"category": "flowers"}), may_create=True)
+    assert isinstance(put, SkuAnswered)
+    assert put.state.policy == Policy(category="flowers", safety_stock=3, channel_limits={"web": 4})
 
 
 async def test_too_many_keys(store: Store) -> None:
@@ -146,7 +219,8 @@ async def test_adjust(store: Store) -> None:
     adjust = store.commands.adjust
     answered = await adjust(A, location_id="main", mode="delta", amount=5, reason="found", idempotency=KEY)
     assert isinstance(answered, SkuAnswered)
-    assert (answered.state.on_hand, answered.state.locations, answered.is_replayed) == (5, (("main", 5),), False)
+    assert (answered.state.on_hand, answered.is_replayed) == (5, False)
+    assert answered.state.locations == (Location("main", is_shared=True, on_hand=5, allocated=0),)
     again = await adjust(A, location_id="main", mode="delta", amount=5, reason="found", idempotency=KEY)
     assert again == SkuAnswered(answered.state, is_replayed=True)
     other = await adjust(A, location_id="main", mode="delta", amount=6, reason="found", idempotency=OTHER)
@@ -173,6 +247,9 @@ async def test_put_sku_and_availability(store: Store) -> None:
         incoming=7,
         substitutes=("B", "Ç"),
         variant_group="shirts",
+        category="flowers",
+        channel_limits={"web": 5, "Ä": 0},
+        degraded_policy="conservative",
     )
     values = {name: getattr(policy, name) for name in Policy.__slots__}
     assert await store.commands.availability(A) == SkuNotFound(A)
@@ -236,7 +313,7 @@ async def test_a_sku_is_sold_in_its_partition(open_store: OpenStore, clock: Virt
     for sku in skus:
         await stock(store, sku, 1)
         token = await hold(store, Line(sku, 1))
-        assert store.keyspace.of_token(token) is store.keyspace.of_sku(sku)
+        assert store.keyspace.of_token(token)[0] is store.keyspace.of_sku(sku)
         assert isinstance(await store.commands.commit(token, order_id="order-1"), Done)
     ends = [await store.client.xlen(keys.ledger) for keys in store.keyspace.partitions]
     assert sum(ends) == 90

@@ -55,7 +55,7 @@ class TestAssembly:
     def test_a_replaced_fragment_is_all_that_differs(self) -> None:
         replaced = load_scripts(REPLACED_INCLUDES)
         for name, script in SCRIPTS.items():
-            assert replaced[name].sha != script.sha
+            assert (replaced[name].sha == script.sha) == ("wall_clock_us" not in script.source)
             assert replace(replaced[name], source="", sha="") == replace(script, source="", sha="")
 
 

@@ -7,7 +7,7 @@ from tests.virtual_clock import START_US
 
 def test_the_first_opening_makes_the_meta_hash(partition: Partition) -> None:
     assert partition.client.hgetall(partition.keys.meta) == {
-        b"schema_version": b"1",
+        b"schema_version": b"2",
         b"partition": b"0",
         b"partitions": b"1",
         b"secret": str(DEFAULTS["secret"]).encode(),
@@ -15,6 +15,7 @@ def test_the_first_opening_makes_the_meta_hash(partition: Partition) -> None:
         b"wall_us": str(START_US).encode(),
         b"offset_us": b"0",
         b"retention_ms": str(DAY_MS).encode(),
+        b"committed_retention_ms": str(30 * DAY_MS).encode(),
     }
 
 
@@ -26,18 +27,20 @@ def test_a_later_opening_keeps_what_there_is(partition: Partition) -> None:
     assert reply.now_us == str(partition.clock.now_us)
 
 
-def test_the_retention_is_that_of_the_last_opening(partition: Partition) -> None:
-    partition.open(retention_ms=3 * DAY_MS)
+def test_the_retentions_are_those_of_the_last_opening(partition: Partition) -> None:
+    partition.open(retention_ms=3 * DAY_MS, committed_retention_ms=5 * DAY_MS)
     partition.stock("A", 5)
-    token = partition.hold("A", 1)
-    partition("release", token=token)
-    assert 2 * DAY_MS < partition.ttl_ms(token) <= 3 * DAY_MS
+    ended, sold = partition.hold("A", 1), partition.sell("A", 1)
+    partition("release", token=ended)
+    assert 2 * DAY_MS < partition.ttl_ms(ended) <= 3 * DAY_MS
+    assert 4 * DAY_MS < partition.ttl_ms(sold) <= 5 * DAY_MS
 
 
 @pytest.mark.parametrize(
     ("given", "status", "found"),
     [
-        ({"schema_version": 2}, "schema_mismatch", "1"),
+        ({"schema_version": 1}, "schema_mismatch", "2"),
+        ({"schema_version": 3}, "schema_mismatch", "2"),
         ({"partitions": 2}, "partitions_mismatch", "1"),
         ({"partition": 1}, "partitions_mismatch", "1"),
         ({"partition": 1, "partitions": 2}, "partitions_mismatch", "1"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from app.domain.errors import StartupError
+from app.domain.errors import CommandRefused
 from app.domain.outcomes import Done, Held
 from app.domain.types import Line, Sku
 from app.projections.rebuild import rebuild, verify
@@ -91,13 +91,14 @@ async def test_a_rebuilt_engine_goes_on_where_the_live_one_stood(
 
 
 async def test_an_engine_in_use_is_not_rebuilt(store: Store) -> None:
-    with pytest.raises(StartupError, match="rebuild into an empty engine"):
+    await store.commands.adjust(Sku("A"), location_id="main", mode="delta", amount=5, reason="found")
+    with pytest.raises(CommandRefused, match="rebuild into an empty engine"):
         await rebuild_all(store, store.client)
 
 
 DAMAGES = {
     "a unit more": (("HINCRBY", "{sku:A}", "reserved", 1), "reserved"),
-    "a unit found": (("HINCRBY", "{locations:A}", "main", 1), "locations:A"),
+    "a unit found": (("HINCRBY", "{locations:A}", "on_hand\tmain", 1), "locations:A"),
     "another policy": (("HSET", "{sku:A}", "backorder_limit", 9), "backorder_limit"),
     "a reservation lost": (("DEL", "{reservation}"), "missing in the engine"),
     "a reservation ended": (("HSET", "{reservation}", "status", "released"), "status"),

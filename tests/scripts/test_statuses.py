@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.scripts.partition import SCRIPTS, TTL_US, Partition, Reply
-from tests.scripts.scenes import KEYED, prepare
+from tests.scripts.scenes import KEYED, WORK, prepare
 
 Scene = Callable[[Partition, str], Reply]
 
@@ -29,8 +29,9 @@ def twice_otherwise(partition: Partition, name: str) -> Reply:
 
 def again(partition: Partition, name: str) -> Reply:
     prepare(partition, name)
-    partition(name)
-    return partition(name)
+    rest = WORK[name] if name == "allocate" else ()  # the others take all when nothing is named
+    partition(name, *rest)
+    return partition(name, *rest)
 
 
 def too_late(partition: Partition, name: str) -> Reply:
@@ -41,7 +42,7 @@ def too_late(partition: Partition, name: str) -> Reply:
 def of_a_released_one(partition: Partition, name: str) -> Reply:
     prepare(partition, "commit")
     partition("release")
-    return partition(name)
+    return partition(name, *WORK.get(name, ()))
 
 
 def of_a_committed_one(partition: Partition, name: str) -> Reply:
@@ -54,16 +55,17 @@ def with_too_many_keys(partition: Partition, name: str) -> Reply:
     prepare(partition, name)
     partition.client.hset(partition.key("reservation"), mapping={f"key:{number}": "" for number in range(300)})
     partition.is_damaged_on_purpose = True
-    return partition(name, key_hash="k", fingerprint="f")
+    return partition(name, *WORK.get(name, ()), key_hash="k", fingerprint="f")
 
 
 def too_much(partition: Partition, name: str) -> Reply:
     prepare(partition, name)
-    return partition(name, "A", 3)
+    return partition(name, *WORK[name][:-1], 3)
 
 
 def in_a_shortfall(partition: Partition, name: str) -> Reply:
     prepare(partition, name)
+    partition("payment")
     partition("adjust", mode="count", amount=0)
     return partition(name)
 
@@ -75,26 +77,42 @@ def beyond_the_lifetime(partition: Partition, name: str) -> Reply:
 
 def with_too_much_due(partition: Partition, name: str) -> Reply:
     partition.stock("A", 201)
-    for _ in range(201):
-        partition.hold("A", 1)
+    partition.hold_many(201)
     partition.clock.advance_us(TTL_US)
-    return partition(name, *(("A", 201) if name == "reserve" else ()), token="t")
+    return partition(name, *(("A", 201) if name == "reserve" else WORK.get(name, ())), token="t")
+
+
+def with_too_much_to_void(partition: Partition, name: str) -> Reply:
+    """As much as can be lost at once: what is left of it is too much for one call."""
+    partition.stock("A", 201)
+    partition.hold_many(201)
+    if name == "import_stock":
+        return partition(name, "A", "main", "shared", 0, "")
+    return partition(name, amount=-201, quantity=201, to_location_kind="dedicated")
 
 
 def short_until_more_is_settled(partition: Partition, name: str) -> Reply:
-    partition.stock("A", 250)
-    for _ in range(249):
-        partition.hold("A", 1)
-    token = partition.hold("A", 1, ttl_us=2 * TTL_US)
-    partition("adjust", mode="count", amount=10)
+    partition.stock("A", 202)
+    for ttl_us in (*[TTL_US] * 201, 2 * TTL_US):
+        partition("payment", token=partition.hold("A", 1), ttl_us=ttl_us)
+    partition("adjust", mode="count", amount=0)
     partition.clock.advance_us(TTL_US)
-    return partition(name, token=token)
+    return partition(name, token="t202")
 
 
 def with_every_location_taken(partition: Partition, name: str) -> Reply:
-    for number in range(200):
+    partition("adjust")
+    for number in range(199):
         partition("adjust", location=f"l{number}", amount=0)
-    return partition(name)
+    rest = ("A", "one too many", "shared", 1, "") if name == "import_stock" else ()
+    return partition(name, *rest, **({"location": "one too many"} if name == "adjust" else {}))
+
+
+def with_as_many_units_as_there_can_be(partition: Partition, name: str) -> Reply:
+    partition.stock("A", 10)
+    partition("adjust", location="east", location_kind="dedicated", amount=10**12)
+    rest = ("A", "west", "shared", 10**12 - 9, "") if name == "import_stock" else ()
+    return partition(name, *rest)
 
 
 def of_a_limited_sku(partition: Partition, name: str) -> Reply:
@@ -102,9 +120,19 @@ def of_a_limited_sku(partition: Partition, name: str) -> Reply:
     return partition(name, "A", 2)
 
 
+def of_a_sale_from_elsewhere(partition: Partition, name: str) -> Reply:
+    prepare(partition, name)
+    return partition(name, "A", "east", 1)
+
+
 def of_an_empty_sku(partition: Partition, name: str) -> Reply:
     partition.stock("A", 0)
     return partition(name, "A", 1)
+
+
+def of_a_limited_channel(partition: Partition, name: str) -> Reply:
+    partition.stock("A", 10, channel_limits='{"direct":1}')
+    return partition(name, "A", 2)
 
 
 def with_stock(**given: object) -> Scene:
@@ -116,7 +144,7 @@ def with_stock(**given: object) -> Scene:
 
 
 def without_stock(*rest: object, **given: object) -> Scene:
-    return lambda partition, name: partition(name, *rest, **given)
+    return lambda partition, name: partition(name, *(rest or WORK.get(name, ())), **given)
 
 
 SCENES: dict[str, Scene] = {
@@ -124,6 +152,10 @@ SCENES: dict[str, Scene] = {
     "replayed": twice,
     "too_late": too_late,
     "not_found": without_stock(),
+    "sku_not_found": without_stock(),
+    "above_limit": with_as_many_units_as_there_can_be,
+    "too_many_locations": with_every_location_taken,
+    "voiding": with_too_much_to_void,
     "too_many_keys": with_too_many_keys,
     "lifetime_exceeded": beyond_the_lifetime,
     "quantity_exceeds": too_much,
@@ -134,16 +166,17 @@ SCENES: dict[str, Scene] = {
     "sequence_mismatch": with_stock(expected_sequence="7"),
     "commit reclaiming": short_until_more_is_settled,
     "release ended": of_a_committed_one,
-    "adjust too_many_locations": with_every_location_taken,
+    "acknowledge rolled_back": with_stock(sequence=7),
     "adjust stock_below_zero": with_stock(amount=-11),
     "adjust above_limit": with_stock(amount=10**12),
-    "availability sku_not_found": without_stock(),
+    "allocate location_short": of_a_sale_from_elsewhere,
+    "transfer stock_below_zero": with_stock(quantity=11),
     "put_sku sku_not_found": without_stock(may_create=0),
     "put_sku created": without_stock(),
-    "reserve sku_not_found": without_stock("A", 1),
+    "reserve channel_limit_exceeded": of_a_limited_channel,
     "reserve quantity_above_limit": of_a_limited_sku,
     "reserve out_of_stock": of_an_empty_sku,
-    "open_partition schema_mismatch": with_stock(schema_version=2),
+    "open_partition schema_mismatch": with_stock(schema_version=3),
     "open_partition partitions_mismatch": with_stock(partitions=2),
     "open_partition rolled_back": with_stock(sequence_seen=7),
 }

@@ -4,34 +4,45 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 from app.domain.entries import Entry
 from app.domain.errors import EngineBusy
-from app.domain.outcomes import Held
+from app.domain.outcomes import Held, ReservationNotFound
 from app.domain.types import Line, Sku, Token
 from app.projections.rebuild import first_difference, rebuild, verify
 from app.settings import load_settings
 from app.store.commands import Idempotency, Swept
 from app.store.decoding import decode_lines, encode_policy
-from app.store.keys import idempotency_hash
+from app.store.keys import PartitionKeys, derived_token, idempotency_hash
 from app.store.ledger import decode_entry, read_entries
 from app.store.state import State, read_meta, read_state
 from app.store.store import Store, make_store
 from tests.engines import Engine
-from tests.oracle import LIVE, Oracle, Request
+from tests.oracle import Oracle
+from tests.oracle_partition import Limits, Request
+from tests.oracle_stock import LIVE, Record, Stock
 from tests.simulation.engine_time import EngineTime
 from tests.virtual_clock import REPLACED_INCLUDES, START_US, VirtualClock
 
 TIMEOUT_US = 2_000_000
 MAX_LIFETIME_US = 25_000_000
+RETENTION_SECONDS = 86_400
+COMMITTED_RETENTION_SECONDS = 10 * 86_400
 SETTINGS = {
     "engine_timeout_seconds": TIMEOUT_US / 1_000_000,
     "max_lifetime_seconds": MAX_LIFETIME_US / 1_000_000,
     "ttl_seconds_max": MAX_LIFETIME_US / 1_000_000,
+    "record_retention_seconds": RETENTION_SECONDS,
+    "committed_retention_seconds": COMMITTED_RETENTION_SECONDS,
 }
+LIMITS = Limits(MAX_LIFETIME_US, RETENTION_SECONDS * 1_000_000, COMMITTED_RETENTION_SECONDS * 1_000_000)
+# A run lasts less, by the engine's real clock.
+RUN_SECONDS_MAX = 3600
 BUSY = "busy"
 
 
@@ -63,37 +74,78 @@ def repeatable(seed: int) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def open_twin(engine: Engine, *, seed: int) -> AsyncIterator["Twin"]:
+async def open_twin(engine: Engine, *, seed: int, partitions: int = 1) -> AsyncIterator["Twin"]:
     """A twin on the engine, which is emptied first."""
     engine.client.flushall()
     clock = VirtualClock(engine.client)
     with repeatable(seed):
-        async with make_store(load_settings(SETTINGS), engine.url, REPLACED_INCLUDES) as store:
+        settings = load_settings({**SETTINGS, "partitions": partitions})
+        async with make_store(settings, engine.url, REPLACED_INCLUDES) as store:
             clock.gateways += store.partitions.clocks
             yield Twin(engine, store, clock)
 
 
+@dataclass(frozen=True, slots=True)
+class Half:
+    """One partition, and what says how it must be."""
+
+    keys: PartitionKeys
+    secret: bytes
+    oracle: Oracle
+    time: EngineTime
+    forgotten: list[Record] = field(default_factory=list)  # sales: their units stay committed
+
+
 class Twin:
-    """One partition, one gateway, virtual time. `said` counts the outcomes: what a run has met.
+    """One gateway, virtual time, an oracle a partition. `said` counts outcomes and entries: what a run has met.
 
     A command takes what it takes in app.store.commands, and gives its outcome once the oracle agrees with it and with
     all that it added to the ledger.
     """
 
     def __init__(self, engine: Engine, store: Store, clock: VirtualClock) -> None:
-        self.oracle = Oracle(max_lifetime_us=MAX_LIFETIME_US)
         self.clock = clock
         self.said: Counter[str] = Counter()
         self._store = store
         self._engine = engine.client
-        self._keys = store.keyspace.partitions[0]
-        self._secret: Any = self._engine.hget(self._keys.meta, "secret")
-        self._time = EngineTime(START_US)
+        self._halves = [self._half(keys) for keys in store.keyspace.partitions]
+
+    def _half(self, keys: PartitionKeys) -> Half:
+        secret: Any = self._engine.hget(keys.meta, "secret")
+        return Half(keys, secret, Oracle(LIMITS, index=keys.index), EngineTime(START_US))
+
+    # What is known
+
+    def partition_of(self, sku: Sku) -> int:
+        return self._store.keyspace.of_sku(sku).index
+
+    def record(self, token: Token) -> Record | None:
+        return self._of_token(token)[0].oracle.records.get(token)
+
+    def stock(self, sku: Sku) -> Stock | None:
+        return self._of_sku(sku).oracle.skus.get(sku)
+
+    def skus_of(self, category: str) -> list[Sku]:
+        skus = [(sku, stock.policy.category) for half in self._halves for sku, stock in half.oracle.skus.items()]
+        return [sku for sku, its_category in skus if its_category == category]
+
+    def time_left_us(self, record: Record) -> int:
+        """From the last command in its partition to its deadline."""
+        return record.deadline_us - self._of_token(record.token)[0].oracle.now_us
+
+    def time_to_next_deadline_us(self) -> int | None:
+        records = (record for half in self._halves for record in half.oracle.records.values())
+        return min((self.time_left_us(record) for record in records if record.status in LIVE), default=None)
 
     @property
-    def now_us(self) -> int:
-        """Engine time of the last command."""
-        return self.oracle.now_us
+    def entry_count(self) -> int:
+        return sum(len(half.oracle.ledger) for half in self._halves)
+
+    def ledger_bytes(self) -> bytes:
+        """The ledgers as the engine has them."""
+        return repr([self._engine.xrange(half.keys.ledger) for half in self._halves]).encode()
+
+    # Commands
 
     async def reserve(self, lines: Sequence[Line], *, idempotency: Idempotency | None, **how: Any) -> object:
         answer = self._store.commands.reserve(lines, idempotency=idempotency, details=None, **how)
@@ -101,107 +153,231 @@ class Twin:
         if idempotency:  # whose ledger entries know it by its token
             request = Request(scope=idempotency.scope, fingerprint=idempotency.fingerprint)
 
-        def expected(outcome: object) -> object:
+        def expected(half: Half, outcome: object) -> object:
             token = outcome.reservation.token if isinstance(outcome, Held) else Token("none is held")
-            return self.oracle.reserve(lines, token=token, request=request, **how)
+            if idempotency:
+                token = derived_token(half.keys, half.secret, *idempotency.scope)
+            return half.oracle.reserve(lines, token=token, request=request, **how)
 
-        return await self._compare("reserve", answer, expected)
+        return await self._compare("reserve", [self._of_sku(lines[0].sku)], answer, expected)
 
     async def verb(
-        self, name: str, token: Token, *, idempotency: Idempotency | None, details: Mapping[str, object], **how: Any
+        self,
+        name: str,
+        token: Token,
+        *arguments: Any,
+        idempotency: Idempotency | None,
+        details: Mapping[str, object],
+        **how: Any,
     ) -> object:
-        """Commit, release, extend, payment or cancel."""
-        answer = getattr(self._store.commands, name)(token, idempotency=idempotency, details=details, **how)
-        expected, request = getattr(self.oracle, name), self._request(details, idempotency)
-        return await self._compare(name, answer, lambda _: expected(token, request=request, **how))
+        """Commit, release, extend, payment, cancel or allocate."""
+        command = getattr(self._store.commands, name)
+        answer = command(token, *arguments, idempotency=idempotency, details=details, **how)
 
-    async def adjust(self, sku: Sku, *, idempotency: Idempotency | None, **how: Any) -> object:
-        answer = self._store.commands.adjust(sku, idempotency=idempotency, **how)
-        request = self._request({}, idempotency)
-        return await self._compare("adjust", answer, lambda _: self.oracle.adjust(sku, request=request, **how))
+        def expected(half: Half, _: object) -> object:
+            request = _request(half, details, idempotency)
+            return getattr(half.oracle, name)(token, *arguments, request=request, **how)
+
+        return await self._compare(name, self._of_token(token), answer, expected)
+
+    async def adjust(self, sku: Sku, **how: Any) -> object:
+        return await self._stock_command("adjust", sku, **how)
+
+    async def transfer(self, sku: Sku, **how: Any) -> object:
+        return await self._stock_command("transfer", sku, **how)
+
+    async def _stock_command(self, name: str, sku: Sku, *, idempotency: Idempotency | None, **how: Any) -> object:
+        answer = getattr(self._store.commands, name)(sku, idempotency=idempotency, **how)
+
+        def expected(half: Half, _: object) -> object:
+            return getattr(half.oracle, name)(sku, request=_request(half, {}, idempotency), **how)
+
+        return await self._compare(name, [self._of_sku(sku)], answer, expected)
 
     async def put_sku(self, sku: Sku, policy: Mapping[str, Any], **how: Any) -> object:
         fields = encode_policy(policy)
-        answer = self._store.commands.put_sku(sku, fields, **how)
-        request = Request({"policy": fields})
-        return await self._compare(
-            "put_sku", answer, lambda _: self.oracle.put_sku(sku, policy, request=request, **how)
-        )
+        answer, request = self._store.commands.put_sku(sku, fields, **how), Request({"policy": fields})
+
+        def expected(half: Half, _: object) -> object:
+            return half.oracle.put_sku(sku, policy, request=request, **how)
+
+        return await self._compare("put_sku", [self._of_sku(sku)], answer, expected)
+
+    async def put_category(self, category: str, policy: Mapping[str, Any]) -> None:
+        """Every partition is told; the category's SKUs are not written yet."""
+        fields = encode_policy(policy)
+        request = Request({"category": category, "policy": fields})
+
+        def expected(half: Half, _: object) -> object:
+            return half.oracle.put_category(category, policy, request=request)
+
+        for half in self._halves:
+            answer = self._store.commands.put_category(half.keys, category, fields)
+            await self._compare("put_category", [half], answer, expected)
 
     async def read(self, token: Token) -> object:
         answer = self._store.commands.read(token)
-        return await self._compare("read", answer, lambda _: self.oracle.read(token), is_question=True)
+        return await self._compare(
+            "read", self._of_token(token), answer, lambda half, _: half.oracle.read(token), is_question=True
+        )
 
-    async def availability(self, sku: Sku) -> object:
-        answer = self._store.commands.availability(sku)
-        return await self._compare("availability", answer, lambda _: self.oracle.availability(sku), is_question=True)
+    async def availability(self, sku: Sku, *, channel: str) -> object:
+        answer = self._store.commands.availability(sku, channel=channel)
 
-    async def expire(self) -> object:
-        answer = self._store.commands.expire(self._keys)
-        return await self._compare("expire", answer, lambda _: Swept(*self.oracle.expire(), self.now_us))
+        def expected(half: Half, _: object) -> object:
+            return half.oracle.availability(sku, channel=channel)
 
-    def _request(self, details: Mapping[str, object], idempotency: Idempotency | None) -> Request:
-        if idempotency is None:
-            return Request(details)
-        key_hash = idempotency_hash(self._secret, *idempotency.scope)
-        return Request(details, idempotency.scope, key_hash, idempotency.fingerprint)
+        return await self._compare("availability", [self._of_sku(sku)], answer, expected, is_question=True)
+
+    async def expire(self) -> None:
+        """A sweep of every partition."""
+        for half in self._halves:
+            answer = self._store.commands.expire(half.keys)
+            await self._compare(
+                "expire", [half], answer, lambda half, _: Swept(*half.oracle.expire(), half.oracle.now_us)
+            )
+
+    def _of_sku(self, sku: Sku) -> Half:
+        return self._halves[self.partition_of(sku)]
+
+    def _of_token(self, token: Token) -> list[Half]:
+        """Where its record is looked for, in this order."""
+        return [self._halves[keys.index] for keys in self._store.keyspace.of_token(token)]
 
     async def _compare(
-        self, name: str, answer: Awaitable[object], expected: Callable[[object], object], *, is_question: bool = False
+        self,
+        name: str,
+        halves: Sequence[Half],
+        answer: Awaitable[object],
+        expected: Callable[[Half, object], object],
+        *,
+        is_question: bool = False,
     ) -> object:
-        not_after_us = self._store.partitions.clocks[0].now_us() + TIMEOUT_US
-        now_us = self._time.read(self.clock.now_us, seen_us=not_after_us)
-        is_late = now_us > not_after_us and not is_question
-        before, self.oracle.now_us = len(self.oracle.ledger), now_us
+        """Of several halves each is asked until one knows the reservation."""
+        clocks = self._store.partitions.clocks
+        not_after_us = [clocks[half.keys.index].now_us() + TIMEOUT_US for half in halves]
         try:
             outcome = await answer
         except EngineBusy:
             outcome = BUSY
-        agree(f"{name} answered", outcome, BUSY if is_late else expected(outcome))
-        agree(f"{name} heard the time", self._store.partitions.clocks[0].now_us(), now_us)
-        agree(f"{name} wrote", self.entries(after=before), self.oracle.ledger[before:])
-        if len(self.oracle.ledger) > before:
-            self._time.store(self.clock.now_us, now_us)
+        said: object = ReservationNotFound()
+        for half, last_us in zip(halves, not_after_us, strict=True):
+            if said == ReservationNotFound():
+                oracle, before = half.oracle, len(half.oracle.ledger)
+                oracle.now_us = half.time.read(self.clock.now_us, seen_us=last_us)
+                is_late = oracle.now_us > last_us and not is_question
+                said = BUSY if is_late else expected(half, outcome)
+                agree(f"{name} heard the time", clocks[half.keys.index].now_us(), oracle.now_us)
+                for number, pair in enumerate(
+                    zip_longest(self._entries(half, after=before), oracle.ledger[before:]), 1
+                ):
+                    agree(f"{name} wrote, as its entry {number}", *pair)
+                self.said.update(f"entry {entry.type}" for entry in oracle.ledger[before:])
+                if len(oracle.ledger) > before:
+                    half.time.store(self.clock.now_us, oracle.now_us)
+        agree(f"{name} answered", outcome, said)
         word = BUSY if outcome is BUSY else type(outcome).__name__
         self.said[f"{name} {word}{' again' if getattr(outcome, 'is_replayed', False) else ''}"] += 1
         return outcome
 
-    def entries(self, *, after: int = 0) -> list[Entry]:
+    def _entries(self, half: Half, *, after: int) -> list[Entry]:
         """The ledger beyond a sequence."""
-        page: Any = self._engine.xrange(self._keys.ledger, min=str(after + 1))
-        return [decode_entry(0, int(entry_id.split(b"-")[0]), fields) for entry_id, fields in page]
+        page: Any = self._engine.xrange(half.keys.ledger, min=str(after + 1))
+        return [decode_entry(half.keys.index, int(entry_id.split(b"-")[0]), fields) for entry_id, fields in page]
 
-    def ledger_bytes(self) -> bytes:
-        """The ledger as the engine has it."""
-        return repr(self._engine.xrange(self._keys.ledger)).encode()
+    # What is looked at and done between commands
 
     async def check_state(self) -> None:
         """From the ledger alone follows every key that the engine has; every promised unit has its reservation."""
         verdict = await verify(self._store)
         agree("what the ledger and the engine differ in", verdict.difference, None)
-        agree("entries replayed", verdict.entries, len(self.oracle.ledger))
-        self._check_conservation(await read_state(self._store.client, self._keys))
+        agree("entries replayed", verdict.entries, self.entry_count)
+        for half in self._halves:
+            state = await self._read_state(half)
+            _check_retention(half, state)
+            _check_backorders(half, state)
+            _check_conservation(half, state)
 
     async def rebuild(self) -> None:
         """The engine loses everything and is rebuilt from its ledger; it then goes on as if nothing had happened."""
-        client, keys = self._store.client, self._keys
-        before, (meta, _) = await read_state(client, keys), await read_meta(client, keys)
-        pages = [page async for _, page in read_entries(client, keys)]
+        await self.forget()
+        client, lost = self._store.client, []
+        for half in self._halves:
+            meta, _ = await read_meta(client, half.keys)
+            pages = [page async for _, page in read_entries(client, half.keys)]
+            lost.append((half, await read_state(client, half.keys), meta, pages))
         await client.flushall()
         self.clock.step(0)
-        await rebuild(in_turn(pages), client, keys, meta)
-        difference = first_difference(await read_state(client, keys), before, now_us=self.now_us)
-        agree("what the rebuilt engine and the lost one differ in", difference, None)
+        for half, before, meta, pages in lost:
+            await rebuild(in_turn(pages), client, half.keys, meta)
+            difference = first_difference(await read_state(client, half.keys), before, now_us=half.oracle.now_us)
+            agree("what the rebuilt engine and the lost one differ in", difference, None)
 
-    def _check_conservation(self, kept: State) -> None:
-        promised = {sku: Counter[str]() for sku in self.oracle.skus}
-        for key, record in kept.hashes.items():
-            if key.startswith(self._keys.reservation(Token(""))) and record["status"] in (*LIVE, "committed"):
-                pool = "committed" if record["status"] == "committed" else "reserved"
-                for line in decode_lines(record.get("remaining_lines", record["lines"]).encode()):
-                    promised[line.sku] += Counter({pool: line.quantity, "backordered": line.backordered})
-        for sku, units in promised.items():
-            stock, locations = kept.hashes[self._keys.sku(sku)], kept.hashes.get(self._keys.locations(sku), {})
-            units["on_hand"] = sum(int(text) for text in locations.values())
-            for pool in ("on_hand", "reserved", "committed", "backordered"):
-                agree(f"{pool} of {sku}", int(stock[pool]), units[pool])
+    async def forget(self) -> None:
+        """The engine forgets by a clock that no test moves: what it would have forgotten is taken out by hand."""
+        for half in self._halves:
+            records, scopes = half.oracle.forget()
+            half.forgotten.extend(record for record in records if record.status == "committed")
+            hashes = [idempotency_hash(half.secret, *scope) for scope in scopes]
+            keys = [half.keys.reservation(record.token) for record in records]
+            for key in (*keys, *(half.keys.seen("adjustment", each) for each in hashes)):
+                agree(f"{key} rested", self._engine.delete(key), 1)
+
+    async def _read_state(self, half: Half) -> State:
+        """What expires does so in engine time of the last command."""
+        state, (meta, _) = (
+            await read_state(self._store.client, half.keys),
+            await read_meta(self._store.client, half.keys),
+        )
+        passed_us = half.oracle.now_us - meta.now_us
+        return replace(state, expires_at_us={key: at_us + passed_us for key, at_us in state.expires_at_us.items()})
+
+
+def _request(half: Half, details: Mapping[str, object], idempotency: Idempotency | None) -> Request:
+    if idempotency is None:
+        return Request(details)
+    key_hash = idempotency_hash(half.secret, *idempotency.scope)
+    return Request(details, idempotency.scope, key_hash, idempotency.fingerprint)
+
+
+def _check_retention(half: Half, kept: State) -> None:
+    """What has ended will be forgotten in time, which the engine counts in real seconds; nothing else ever is."""
+    for token, record in half.oracle.records.items():
+        at_us = kept.expires_at_us.get(half.keys.reservation(token))
+        agree(f"{record.status} {token} is forgotten one day", at_us is not None, record.kept_until_us is not None)
+        if at_us is not None and record.kept_until_us is not None:
+            seconds = COMMITTED_RETENTION_SECONDS if record.status == "committed" else RETENTION_SECONDS
+            latest_us = half.oracle.now_us + seconds * 1_000_000
+            is_in_time = record.kept_until_us - RUN_SECONDS_MAX * 1_000_000 <= at_us <= latest_us
+            agree(f"{record.status} {token} is forgotten in time", is_in_time, oracle=True)
+
+
+def _check_backorders(half: Half, kept: State) -> None:
+    for sku, stock in half.oracle.skus.items():
+        units, queue = (
+            kept.hashes.get(half.keys.backorders(sku), {}),
+            kept.zsets.get(half.keys.backorder_queue(sku), {}),
+        )
+        in_order = [(token, int(units[token])) for token in sorted(queue, key=lambda token: int(queue[token]))]
+        agree(f"backorders of {sku}", in_order, [(record.token, left) for record, left in stock.uncovered.items()])
+
+
+def _check_conservation(half: Half, kept: State) -> None:
+    units = {sku: Counter[str]() for sku in half.oracle.skus}
+    promises = [(r.channel, r.status, r.lines) for r in half.forgotten]
+    for key, record in kept.hashes.items():
+        if key.startswith(half.keys.reservation(Token(""))) and record["status"] in (*LIVE, "committed"):
+            lines = decode_lines(record.get("remaining_lines", record["lines"]).encode())
+            promises.append((record["channel"], record["status"], lines))
+    for channel, status, lines in promises:
+        for line in lines:
+            pool = "committed" if status == "committed" else "reserved"
+            units[line.sku] += Counter({pool: line.quantity, f"promised:{channel}": line.quantity})
+    for sku, counted in units.items():
+        stock, locations = kept.hashes[half.keys.sku(sku)], kept.hashes.get(half.keys.locations(sku), {})
+        places = [name.partition("\t")[2] for name in locations if name.startswith("on_hand\t")]
+        shared = [name for name in places if f"kind\t{name}" not in locations]
+        counted["on_hand"] = sum(int(locations[f"on_hand\t{name}"]) for name in shared)
+        pools = {"on_hand", "reserved", "committed"} | {name for name in stock if name.startswith("promised:")}
+        for pool in pools | counted.keys():
+            agree(f"{pool} of {sku}", int(stock.get(pool, 0)), counted[pool])

@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from app.domain.types import Line, Policy, Remaining, Sku, Token
+from app.domain.types import Line, Location, Policy, Remaining, Sku, Token
 from app.store.calls import ReservationReply, SkuReply
 from app.store.decoding import (
     decode_lines,
@@ -14,7 +16,8 @@ from app.store.decoding import (
 RESERVATION = ReservationReply(
     b"committed", b"9", b"held", "Ägent".encode(), b"web", b"", b'{"a":1}', b"5", b"15", b"3", b"A\t2\t1", b"A\t0\t5"
 )
-SKU = SkuReply._make([*b"found 9 3 10 1 2 0 4 3 0 0".split(), b"east\t3\nmain\t7", b"4", *[b""] * 10])
+LOCATIONS = b"west\tdedicated\t5\t0\nmain\tshared\t7\t2\neast\tshared\t3\t4"
+SKU = SkuReply._make([*b"found 9 3 10 1 2 0 4 3 0 0".split(), LOCATIONS, b"8", b"4", *[b""] * 13])
 
 
 def test_lines() -> None:
@@ -46,7 +49,14 @@ def test_sku() -> None:
     state = decode_sku(Sku("A"), SKU)
     assert (state.on_hand, state.reserved, state.committed, state.safety_stock, state.available) == (10, 1, 2, 4, 3)
     assert (state.sequence, state.as_of_us, state.next_release_us) == (3, 9, None)
-    assert state.locations == (("east", 3), ("main", 7))
+    assert state.locations == (
+        Location("east", is_shared=True, on_hand=3, allocated=4),
+        Location("main", is_shared=True, on_hand=7, allocated=2),
+        Location("west", is_shared=False, on_hand=5, allocated=0),
+    )
+    assert [location.available for location in state.locations] == [0, 5, 5]
+    assert (state.channel_left, state.shortfall) == (8, 0)
+    assert decode_sku(Sku("A"), SKU._replace(channel_left=b"")).channel_left is None
     assert state.policy == Policy(safety_stock=4)
     assert decode_sku(Sku("A"), SKU._replace(locations=b"", next_release_us=b"77")).next_release_us == 77
 
@@ -58,7 +68,8 @@ def test_a_negative_quantity_is_not_passed_on(field: str) -> None:
 
 
 def test_a_policy_comes_back_as_it_was() -> None:
-    policy = Policy(1, 250, 3, 4, 5, 2_000_000, 6, "2026-03-01", 7, ("B", "Ç"), "shirts")
+    policy = Policy(1, 250, 3, 4, 5, 2_000_000, 6, "2026-03-01", 7, ("B", "Ç"), "shirts", "flowers")
+    policy = replace(policy, channel_limits={"web": 5, "Ä": 0}, degraded_policy="conservative")
     values = {name: getattr(policy, name) for name in Policy.__slots__}
     assert decode_policy(encode_policy(values)) == policy
     assert decode_policy({}) == Policy()

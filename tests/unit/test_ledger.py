@@ -7,10 +7,12 @@ from fakeredis import FakeAsyncRedis
 
 from app.domain.entries import Entry
 from app.domain.errors import EngineUnavailable
-from app.domain.types import Sku
+from app.domain.types import Sku, Token
+from app.projections import history
+from app.projections.history import EVERYTHING, Wanted, read_history_page
 from app.store import ledger
 from app.store.keys import Keyspace
-from app.store.ledger import encode_entry, read_entries, read_page
+from app.store.ledger import encode_entry, read_entries
 
 KEYS = Keyspace(1).partitions[0]
 PAGE_SIZE, LOOKED_AT_MAX, ENTRIES = 10, 30, 95
@@ -28,15 +30,15 @@ def entry(sequence: int) -> Entry:
 @pytest.fixture
 async def engine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeAsyncRedis]:
     monkeypatch.setattr(ledger, "PAGE_SIZE", PAGE_SIZE)
-    monkeypatch.setattr(ledger, "LOOKED_AT_MAX", LOOKED_AT_MAX)
+    monkeypatch.setattr(history, "PAGE_SIZE", PAGE_SIZE)
+    monkeypatch.setattr(history, "LOOKED_AT_MAX", LOOKED_AT_MAX)
     async with FakeAsyncRedis() as client:
         for sequence in range(1, ENTRIES + 1):
             await client.xadd(KEYS.ledger, encode_entry(entry(sequence)), id=f"{sequence}-0")
         yield client
 
 
-def about_b(fields: dict[bytes, bytes]) -> bool:
-    return fields[b"sku"] == b"B"
+ABOUT_B, ABOUT_NOBODY = Wanted(sku=Sku("B")), Wanted(token=Token("x"))
 
 
 async def test_every_entry_comes_back_as_it_was_written(engine: FakeAsyncRedis) -> None:
@@ -57,7 +59,7 @@ async def test_pages_follow_each_other_without_a_gap(engine: FakeAsyncRedis, lim
     found: list[int] = []
     after, is_end = 0, False
     while not is_end:
-        page = await read_page(engine, KEYS, after=after, limit=limit, is_wanted=None)
+        page = await read_history_page(engine, None, KEYS, after=after, limit=limit, wanted=EVERYTHING)
         assert len(page.entries) <= limit
         found += [entry.sequence for entry in page.entries]
         after, is_end = page.last, page.is_end
@@ -65,18 +67,18 @@ async def test_pages_follow_each_other_without_a_gap(engine: FakeAsyncRedis, lim
 
 
 async def test_a_page_looks_at_so_many_and_no_more(engine: FakeAsyncRedis) -> None:
-    first = await read_page(engine, KEYS, after=0, limit=1000, is_wanted=about_b)
+    first = await read_history_page(engine, None, KEYS, after=0, limit=1000, wanted=ABOUT_B)
     assert [entry.sequence for entry in first.entries] == [7, 14, 21, 28]
     assert (first.last, first.is_end) == (LOOKED_AT_MAX, False)
-    nothing = await read_page(engine, KEYS, after=0, limit=1000, is_wanted=lambda _: False)
+    nothing = await read_history_page(engine, None, KEYS, after=0, limit=1000, wanted=ABOUT_NOBODY)
     assert (nothing.entries, nothing.last, nothing.is_end) == ([], LOOKED_AT_MAX, False)
-    none_wanted = await read_page(engine, KEYS, after=0, limit=0, is_wanted=None)
+    none_wanted = await read_history_page(engine, None, KEYS, after=0, limit=0, wanted=EVERYTHING)
     assert (none_wanted.entries, none_wanted.last, none_wanted.is_end) == ([], 0, False)
-    last = await read_page(engine, KEYS, after=90, limit=1000, is_wanted=about_b)
+    last = await read_history_page(engine, None, KEYS, after=90, limit=1000, wanted=ABOUT_B)
     assert ([entry.sequence for entry in last.entries], last.last, last.is_end) == ([91], ENTRIES, True)
 
 
 async def test_a_fault_of_the_engine_has_our_name(engine: FakeAsyncRedis) -> None:
     await engine.set(KEYS.ledger, "no stream")
     with pytest.raises(EngineUnavailable):
-        await read_page(engine, KEYS, after=0, limit=1, is_wanted=None)
+        await read_history_page(engine, None, KEYS, after=0, limit=1, wanted=EVERYTHING)

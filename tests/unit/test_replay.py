@@ -16,16 +16,18 @@ from app.store.keys import Keyspace
 S = 1_000_000
 KEYS = Keyspace(1).partitions[0]
 RETENTION_MS = 24 * 3600 * 1000
+COMMITTED_RETENTION_MS = 30 * RETENTION_MS
 
 T1 = {"token": "t1", "expires_s": 20}
 SOLD = {**T1, "data": {"order_id": "o"}}
 KEYED = {"data": {"key": "k", "fingerprint": "f"}}
 UNPAID = {"reason": "payment_expired"}
 LIMIT = {"backorder_limit": "2"}
+NOWHERE = {"location_id": None, "location_kind": None}
 
 # Command, second, type, SKU, quantity; then on hand, reserved, committed, backordered, available; what else it says.
 STORY: list[tuple[Any, ...]] = [
-    (1, 1, "sku.updated", "A", 0, 0, 0, 0, 0, 0, {"data": {"policy": LIMIT}, "location_id": None}),
+    (1, 1, "sku.updated", "A", 0, 0, 0, 0, 0, 0, {"data": {"policy": LIMIT}, **NOWHERE}),
     (2, 1, "stock.adjusted", "A", 10, 10, 0, 0, 0, 10, {}),
     (3, 2, "stock.adjusted", "B", 5, 5, 0, 0, 0, 5, {"data": {"key": "k3", "fingerprint": "f3"}}),
     (4, 3, "reservation.held", "A", 3, 10, 3, 0, 0, 7, {"token": "t1", "expires_s": 13}),
@@ -50,9 +52,54 @@ STORY: list[tuple[Any, ...]] = [
 ]  # fmt: skip
 
 
+# The same of stock: a category, two kinds of locations, promises beyond stock that are covered, a sale that is
+# allocated, a count that voids.
+ROSES: dict[str, Any] = {"data": {"category": "flowers", "policy": {"backorder_limit": "4"}}, **NOWHERE}
+LILIES = {"data": {"category": "flowers", "policy": {"safety_stock_units": "1"}}, **NOWHERE}
+WEB = {"category": "flowers", "channel_limits": '{"web":6}'}
+FBA = {"location_id": "fba", "location_kind": "dedicated"}
+EAST = {"location_id": "east"}
+S1, S2, S3, S4 = ({"token": token, "expires_s": 99} for token in ("s1", "s2", "s3", "s4"))
+S1 |= {"channel": "web"}
+S3 |= {"channel": "web"}
+DECIDED = {**S1, "location_id": "main", "data": {"allocations": [["A", "main", 2], ["A", "east", 1]]}}
+SHORT = {"reason": "shortfall"}
+
+STOCK_STORY: list[tuple[Any, ...]] = [
+    (1, 1, "category.updated", "", 0, 0, 0, 0, 0, 0, ROSES),
+    (2, 2, "sku.updated", "A", 0, 0, 0, 0, 0, 0, {"data": {"policy": WEB}, **NOWHERE}),
+    (3, 3, "stock.adjusted", "A", 4, 4, 0, 0, 0, 4, {}),
+    (4, 4, "stock.adjusted", "A", 6, 4, 0, 0, 0, 4, FBA),
+    (5, 5, "stock.adjusted", "B", 9, 9, 0, 0, 0, 9, {}),
+    (6, 6, "reservation.held", "A", 3, 4, 3, 0, 0, 1, S1),
+    (7, 7, "reservation.committed", "A", 3, 4, 0, 3, 0, 1, S1),
+    (8, 8, "reservation.held", "B", 1, 9, 1, 0, 0, 8, S2),
+    (8, 8, "reservation.held", "A", 1, 4, 1, 3, 0, 0, S2),
+    (10, 9, "reservation.held", "A", 2, 4, 3, 3, 2, 0, S3),
+    (11, 10, "reservation.held", "A", 1, 4, 4, 3, 3, 0, S4),
+    (12, 11, "stock.adjusted", "A", 1, 5, 4, 3, 2, 0, {}),
+    (13, 12, "stock.transferred", "A", -2, 3, 4, 3, 2, 0, {}),
+    (13, 12, "stock.transferred", "A", 2, 5, 4, 3, 2, 0, EAST),
+    (15, 13, "stock.allocated", "A", 2, 5, 4, 3, 2, 0, DECIDED),
+    (15, 13, "stock.allocated", "A", 1, 5, 4, 3, 2, 0, {**DECIDED, **EAST}),
+    (17, 14, "reservation.cancelled", "A", 1, 5, 4, 2, 1, 0, S1),
+    (18, 15, "stock.adjusted", "A", -3, 2, 4, 2, 1, 0, {}),
+    (18, 15, "reservation.voided", "A", 2, 2, 2, 2, 1, 0, {**S3, **SHORT}),
+    (18, 15, "reservation.voided", "B", 1, 9, 0, 0, 0, 9, {**S2, **SHORT}),
+    (18, 15, "reservation.voided", "A", 1, 2, 1, 2, 1, 0, {**S2, **SHORT}),
+    (22, 16, "stock.transferred", "A", -1, 1, 1, 2, 1, 0, EAST),
+    (22, 16, "stock.transferred", "A", 1, 1, 1, 2, 1, 0, FBA),
+    (24, 17, "stock.transferred", "A", -3, 1, 1, 2, 1, 0, FBA),
+    (24, 17, "stock.transferred", "A", 3, 4, 1, 2, 0, 1, {}),
+    (26, 18, "category.updated", "", 0, 0, 0, 0, 0, 0, LILIES),
+    (27, 19, "sku.updated", "A", 0, 4, 1, 2, 0, 0, {"data": {"policy": {}}, "safety_stock": 1, **NOWHERE}),
+]  # fmt: skip
+
+
 def entry_of(sequence: int, row: Sequence[Any]) -> Entry:
     command, second, kind, sku, quantity, on_hand, reserved, committed, backordered, available, more = row
-    shape: dict[str, Any] = {"location_id": "main", "source": "operator", "safety_stock": 0, "reason": "", "data": {}}
+    shape: dict[str, Any] = {"location_id": "main", "location_kind": "shared", "source": "operator", "safety_stock": 0}
+    shape |= {"reason": "", "data": {}}
     if "token" in more:
         shape = {"agent_id": "agent", "channel": "direct", "reason": "", "data": {}}
         shape["expires_us"] = more["expires_s"] * S
@@ -64,10 +111,11 @@ def entry_of(sequence: int, row: Sequence[Any]) -> Entry:
 
 
 LEDGER = [entry_of(sequence, row) for sequence, row in enumerate(STORY, 1)]
+STOCK_LEDGER = [entry_of(sequence, row) for sequence, row in enumerate(STOCK_STORY, 1)]
 
 
 def replayed(entries: Sequence[Entry]) -> Replay:
-    replay = Replay(KEYS, retention_ms=RETENTION_MS)
+    replay = Replay(KEYS, retention_ms=RETENTION_MS, committed_retention_ms=COMMITTED_RETENTION_MS)
     for entry in entries:
         replay.feed(entry)
     replay.finish()
@@ -96,7 +144,8 @@ def test_a_true_ledger_is_believed() -> None:
 def test_it_gives_the_keys_of_an_engine_with_this_ledger() -> None:
     state = replayed(LEDGER).state()
     assert state.hashes[KEYS.sku(Sku("A"))]["backorder_limit"] == "2"
-    assert state.hashes[KEYS.locations(Sku("B"))] == {"main": "5"}
+    assert state.hashes[KEYS.locations(Sku("B"))] == {"on_hand\tmain": "5"}
+    assert state.hashes[KEYS.backorders(Sku("A"))] == {"t5": "1"}
     assert state.hashes[KEYS.reservation(Token("t3"))] == {
         "status": "released",
         "agent": "agent",
@@ -108,13 +157,65 @@ def test_it_gives_the_keys_of_an_engine_with_this_ledger() -> None:
         "last_sequence": "17",
         "key:k": f"f\t17\t{41 * S}\nB\t1\t0",
     }
-    assert state.zsets == {KEYS.deadlines: {"t5": str(48 * S)}, KEYS.holds(Sku("A")): {"t5": str(48 * S)}}
+    assert state.zsets == {
+        KEYS.deadlines: {"t5": str(48 * S)},
+        KEYS.holds(Sku("A")): {"t5": str(48 * S)},
+        KEYS.backorder_queue(Sku("A")): {"t5": "22"},
+    }
     assert state.strings == {KEYS.seen("adjustment", "k3"): "f3\t3"}
     assert state.expires_at_us == {
+        KEYS.reservation(Token("t1")): 5 * S + COMMITTED_RETENTION_MS * 1000,
+        KEYS.reservation(Token("t4")): 36 * S + COMMITTED_RETENTION_MS * 1000,
         KEYS.reservation(Token("t2")): 30 * S + RETENTION_MS * 1000,
         KEYS.reservation(Token("t3")): 32 * S + RETENTION_MS * 1000,
         KEYS.seen("adjustment", "k3"): 2 * S + 7 * 24 * 3600 * S,
     }
+
+
+def test_a_true_ledger_of_stock_is_believed() -> None:
+    replay = replayed(STOCK_LEDGER)
+    assert {token: record.status for token, record in replay.records.items()} == {
+        "s1": "committed",
+        "s2": "voided",
+        "s3": "voided",
+        "s4": "held",
+    }
+    state = replay.state()
+    assert state.hashes[KEYS.sku(Sku("A"))] == {
+        "on_hand": "4",
+        "reserved": "1",
+        "committed": "2",
+        "backordered": "0",
+        "safety_stock": "1",
+        "sequence": "27",
+        "safety_stock_units": "1",
+        "category": "flowers",
+        "channel_limits": '{"web":6}',
+        "inherited": "safety_stock_units",
+        "limit:web": "6",
+        "promised:web": "2",
+        "promised:direct": "1",
+    }
+    assert state.hashes[KEYS.locations(Sku("A"))] == {
+        "on_hand\tmain": "3",
+        "allocated\tmain": "2",
+        "on_hand\teast": "1",
+        "on_hand\tfba": "4",
+        "kind\tfba": "dedicated",
+    }
+    assert state.hashes[KEYS.category("flowers")] == {"safety_stock_units": "1"}
+    assert state.zsets[KEYS.category_skus("flowers")] == {"A": "0"}
+    assert KEYS.backorders(Sku("A")) not in state.hashes
+    assert state.hashes[KEYS.reservation(Token("s1"))]["allocations"] == "A\tmain\t2"
+    assert state.expires_at_us[KEYS.reservation(Token("s3"))] == 15 * S + RETENTION_MS * 1000
+    assert replay.sequence_of(KEYS.backorder_queue(Sku("A"))) == replay.sequence_of(KEYS.locations(Sku("A"))) == 27
+    assert replay.sequence_of(KEYS.reservation(Token("s2"))) == 21
+
+
+def test_the_oldest_promise_is_covered_first() -> None:
+    halfway = replayed(STOCK_LEDGER[:12])
+    assert halfway.state().hashes[KEYS.backorders(Sku("A"))] == {"s3": "1", "s4": "1"}
+    assert halfway.state().zsets[KEYS.backorder_queue(Sku("A"))] == {"s3": "10", "s4": "11"}
 
 
 def said(sequence: int, /, **lies: Any) -> Callable[[list[Entry]], list[Entry]]:
@@ -224,23 +325,134 @@ def test_a_lie_is_named(change: Callable[[list[Entry]], list[Entry]], sequence: 
     assert broken.value.sequence == sequence
 
 
+def both(*changes: Callable[[list[Entry]], list[Entry]]) -> Callable[[list[Entry]], list[Entry]]:
+    """One lie after the other."""
+
+    def change(entries: list[Entry]) -> list[Entry]:
+        for each in changes:
+            entries = each(entries)
+        return entries
+
+    return change
+
+
+def told_instead(sequence: int, *rows: tuple[Any, ...]) -> Callable[[list[Entry]], list[Entry]]:
+    """The ledger up to `sequence`, and then this."""
+    return lambda entries: [*entries[:sequence], *(entry_of(sequence + n, row) for n, row in enumerate(rows, 1))]
+
+
+def decided(rows: list[list[Any]], **lies: Any) -> Callable[[list[Entry]], list[Entry]]:
+    """The fulfilment decision says this."""
+    data = {"allocations": rows}
+    return both(said(15, data=data), said(16, **{"data": data, **lies}))
+
+
+STOCK_LIES: dict[str, tuple[Callable[[list[Entry]], list[Entry]], int, str]] = {
+    "a category that is a SKU": (said(1, sku=Sku("A")), 1, "is of a category and of a SKU"),
+    "a category that is on hand": (said(1, on_hand=1), 1, "is of a category and has units"),
+    "a category that withholds": (said(1, safety_stock=1), 1, "withholds 1 units, not 0"),
+    "a category without its policy": (said(1, data={"category": "flowers"}), 1, "does not say a policy"),
+    "a default forgotten": (said(1, data={**ROSES["data"], "policy": {}}), 10, "holds 2 units more"),
+    "a default kept": (said(26, data=ROSES["data"]), 27, "withholds 1 units, not 0"),
+    "a channel above its limit": (
+        said(2, data={"policy": {**WEB, "channel_limits": '{"web":2}'}}), 6, "gives the channel 3 units",
+    ),
+    "a dedicated location that is sold from": (said(4, location_kind="shared"), 4, "on_hand is 4, but it is 10"),
+    "a shared location that is not": (said(3, location_kind="dedicated"), 3, "on_hand is 4, but it is 0"),
+    "a location that changes its kind": (said(13, location_kind="dedicated"), 13, "which it is not"),
+    "a location of no kind": (said(4, location_kind="other"), 4, "names no location"),
+    "a transfer to nowhere": (lambda entries: untold(14)(entries)[:13], 13, "is no transfer"),
+    "a transfer that loses a unit": (said(14, quantity=1, on_hand=4), 14, "is no transfer"),
+    "a transfer back": (both(said(13, quantity=2), said(14, quantity=-2)), 14, "is no transfer"),
+    "a transfer to where it came from": (said(14, location_id="main"), 14, "is no transfer"),
+    "a transfer of another SKU": (said(14, sku=Sku("B")), 14, "is no transfer"),
+    "a transfer of what is not there": (said(13, location_id="west"), 13, "leaves -2 units at west"),
+    "an arrival that covers nobody": (said(12, backordered=3, available=1), 12, "backordered is 3, but it is 2"),
+    "a loss that covers": (said(18, backordered=0), 18, "backordered is 0, but it is 1"),
+    "a decision that says nothing": (both(said(15, data={}), said(16, data={})), 15, "does not say what it allocates"),
+    "a decision about more than was sold": (
+        both(decided([["A", "main", 3], ["A", "east", 1]]), said(15, quantity=3)), 16, "allocates 4 of 3 units of A",
+    ),
+    "a decision with another place": (said(16, location_id="fba"), 16, "allocates something else"),
+    "a decision with another number": (said(16, quantity=2), 16, "allocates something else"),
+    "a decision in parts": (
+        decided([["A", "main", 2]], location_id="main", quantity=2), 16, "allocates something else",
+    ),
+    "a decision about a dedicated place": (
+        decided([["A", "main", 2], ["A", "fba", 1]], location_id="fba"), 16, "allocates units that fba has not",
+    ),
+    "a decision about no place": (
+        decided([["A", "main", 2], ["A", "west", 1]], location_id="west"), 16, "allocates units that west has not",
+    ),
+    "a decision about what is elsewhere": (
+        told_instead(14, (15, 13, "stock.allocated", "A", 3, 5, 4, 3, 2, 0,
+                          {**S1, **EAST, "data": {"allocations": [["A", "east", 3]]}})),
+        15, "allocates units that east has not",
+    ),
+    "a decision about what is held": (
+        told_instead(14, (15, 13, "stock.allocated", "A", 1, 5, 4, 3, 2, 0,
+                          {**S4, **EAST, "data": {"allocations": [["A", "east", 1]]}})),
+        15, "allocates units of a reservation that is held",
+    ),
+    "a void without a shortfall": (
+        told_instead(27, (28, 20, "reservation.voided", "A", 1, 4, 0, 2, 0, 1, {**S4, **SHORT})),
+        28, "voids a reservation without a shortfall",
+    ),
+    "a void of what needs no stock": (
+        told_instead(18, (18, 15, "reservation.voided", "A", 1, 2, 3, 2, 0, 0, {**S4, **SHORT})),
+        19, "voids a reservation that needs no stock",
+    ),
+    "a void of a sale": (said(19, token=Token("s1")), 19, "voids a reservation that is committed"),
+    "a void for another reason": (said(19, reason="mood"), 19, "voids a reservation that is held"),
+    "a void of what is due": (
+        lambda entries: [replace(entry, at_us=99 * S) if entry.command == 18 else entry for entry in entries[:21]],
+        19, "whose deadline has passed",
+    ),
+    "a void of a part": (untold(20), 20, "does not account for the lines"),
+    "a void of fewer units": (said(19, quantity=1), 19, "does not account for the lines"),
+    "a void for another SKU": (
+        told_instead(19, (18, 15, "reservation.voided", "A", 1, 2, 1, 2, 1, 0, {**S2, **SHORT}),
+                     (18, 15, "reservation.voided", "B", 1, 9, 0, 0, 0, 9, {**S2, **SHORT})),
+        21, "voids for another SKU",
+    ),
+    "a void that a cancel causes": (
+        told_instead(17, (17, 14, "reservation.voided", "A", 2, 5, 2, 2, 1, 2, {**S3, **SHORT})),
+        18, "does not belong to the command",
+    ),
+    "a release that a count causes": (said(19, type="reservation.released"), 19, "does not belong to the command"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "sequence", "words"), STOCK_LIES.values(), ids=STOCK_LIES)
+def test_a_lie_about_stock_is_named(change: Callable[[list[Entry]], list[Entry]], sequence: int, words: str) -> None:
+    with pytest.raises(LedgerBroken) as broken:
+        replayed(change(STOCK_LEDGER))
+    assert words in str(broken.value)
+    assert broken.value.sequence == sequence
+
+
+@pytest.mark.parametrize("ledger", [LEDGER, STOCK_LEDGER], ids=["sales", "stock"])
 @pytest.mark.parametrize(
     "name", [name for name in Entry.__slots__ if name not in ("partition", "reason", "data", "source")]
 )
-def test_no_number_or_name_can_be_changed_unnoticed(name: str) -> None:
-    """Any one field of any one entry; what a ledger is only told (who holds, until when) has no second witness."""
+def test_no_number_or_name_can_be_changed_unnoticed(ledger: list[Entry], name: str) -> None:
+    """Any one field of any one entry; what a ledger is only told (who holds, until when) has no second witness.
+
+    Nor have units at a dedicated location: they are in no balance.
+    """
     free = {"token", "agent_id", "channel", "location_id", "expires_us", "at_us"}
     unnoticed = []
-    for entry in LEDGER:
+    for entry in ledger:
         value = getattr(entry, name)
         if value is None:
             continue
         lie: Any = value + 1 if isinstance(value, int) else f"{value}x"
         try:
-            replayed(said(entry.sequence, **{name: lie})(LEDGER))
+            replayed(said(entry.sequence, **{name: lie})(ledger))
         except LedgerBroken:
             continue
-        unnoticed.append(entry.sequence)
+        if (name, entry.type, entry.location_kind) != ("quantity", "stock.adjusted", "dedicated"):
+            unnoticed.append(entry.sequence)
     assert not unnoticed or name in free, unnoticed
 
 

@@ -1,0 +1,179 @@
+"""A SKU as it was: what a question about it would have been answered at some moment, folded from its entries."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.entries import Entry
+from app.domain.types import Sku, Token
+from app.projections.archive import schema
+from app.projections.archive.reader import Archive
+from app.projections.archive.rows import read_entry
+from app.projections.archive.views import InventoryRow
+
+WINDOW_US_MAX = 60 * 1_000_000
+RECONCILING = "pending_reconciliation"
+# What a line's status is after an entry of a type, where it lives on; after any other it has ended.
+LIVE_AFTER = {
+    "reservation.held": "held",
+    "reservation.extended": "held",
+    "reservation.payment_pending": "held",
+    "reservation.reconciling": RECONCILING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """A SKU at a moment of engine time; what was due then has had its effect."""
+
+    row: InventoryRow
+    as_of_us: int
+    next_release_us: int | None
+
+
+@dataclass(slots=True)
+class _LiveLine:
+    status: str
+    command: int
+    quantity: int
+    expires_us: int
+
+
+async def inventory_as_of(
+    archive: Archive, sku: Sku, partition: int, *, sequence: int | None = None, at_us: int | None = None,
+    lifetime_us_max: int,
+) -> AsOf | None:  # fmt: skip
+    """The SKU after the partition's entry `sequence`, or at the time `at_us`; None before it was first told of.
+
+    No reservation lives longer than `lifetime_us_max` and a reconciliation window. Raises ArchiveUnavailable.
+    """
+    async with archive.connect() as connection:
+        if at_us is not None:
+            sequence = await _last_sequence_at(connection, partition, at_us)
+        assert sequence is not None
+        entries = schema.entries
+        until = (entries.c.partition == partition, entries.c.sequence <= sequence)
+        now_us = at_us
+        if now_us is None:
+            latest = select(func.max(entries.c.at_us)).where(
+                entries.c.partition == partition, entries.c.sequence == sequence
+            )
+            now_us = await connection.scalar(latest)
+        last = select(entries).where(entries.c.sku == sku, *until).order_by(entries.c.sequence.desc()).limit(1)
+        found = (await connection.execute(last)).one_or_none()
+        if found is None or now_us is None:
+            return None
+
+        row = InventoryRow(sku, partition)
+        told = 0  # the last entry about its policy: with that it took what its category said
+        decided: dict[Token, list[tuple[str, int]]] = {}
+        of_stock = select(entries).where(entries.c.sku == sku, schema.IS_OF_STOCK, *until)
+        for entry in map(read_entry, await connection.execute(of_stock.order_by(entries.c.sequence))):
+            row.apply(entry)
+            if entry.type == "sku.updated":
+                told = entry.sequence
+            elif entry.token is not None:
+                decided[entry.token] = _decision(entry)
+        row.apply_balances(read_entry(found))
+        row.policy = await _category_policy(connection, row, until=told) | row.policy
+        if decided:
+            _allocate(row, decided, await _units_sold(connection, row, until=sequence))
+        since = await _last_sequence_at(connection, partition, now_us - lifetime_us_max - WINDOW_US_MAX)
+        of_reservations = select(entries).where(
+            entries.c.sku == sku, entries.c.token.is_not(None), entries.c.sequence > since, *until
+        )
+        live = _live_lines((await connection.execute(of_reservations.order_by(entries.c.sequence))).all())
+    for line in live.values():
+        if line.expires_us <= now_us:
+            _settle(row, line)
+    pending = [line.expires_us for line in live.values() if line.expires_us > now_us and line.status != RECONCILING]
+    return AsOf(row, now_us, min(pending, default=None))
+
+
+async def _category_policy(connection: AsyncConnection, row: InventoryRow, *, until: int) -> dict[str, str]:
+    """What the SKU's category said before the entry `until`."""
+    entries = schema.entries
+    category = row.policy.get("category")
+    if category is None:
+        return {}
+    of_categories = select(entries).where(
+        entries.c.partition == row.partition, entries.c.sku == "", entries.c.sequence < until
+    )
+    for found in await connection.execute(of_categories.order_by(entries.c.sequence.desc())):
+        entry = read_entry(found)
+        if entry.data.get("category") == category:
+            policy = msgspec.convert(entry.data.get("policy", {}), dict[str, str])
+            return {name: text for name, text in policy.items() if text}
+    return {}
+
+
+def _decision(entry: Entry) -> list[tuple[str, int]]:
+    """From which locations the units of a sale are to be taken, and how many, in the order of the decision."""
+    rows = msgspec.convert(entry.data["allocations"], list[tuple[str, str, int]])
+    return [(location_id, quantity) for sku, location_id, quantity in rows if sku == entry.sku]
+
+
+async def _units_sold(connection: AsyncConnection, row: InventoryRow, *, until: int) -> dict[Token, int]:
+    """What is left of each sale that has been allocated, up to an entry."""
+    entries = schema.entries
+    of_sku = (entries.c.partition == row.partition, entries.c.sku == row.sku, entries.c.sequence <= until)
+    allocated = select(entries.c.token).where(entries.c.type == "stock.allocated", *of_sku)
+    signs = {"reservation.committed": 1, "reservation.cancelled": -1}
+    of_sales = select(entries.c.token, entries.c.type, entries.c.quantity).where(
+        entries.c.type.in_(signs), entries.c.token.in_(allocated), *of_sku
+    )
+    left: dict[Token, int] = {}
+    for sale in await connection.execute(of_sales):
+        left[sale.token] = left.get(sale.token, 0) + signs[sale.type] * sale.quantity
+    return left
+
+
+def _allocate(row: InventoryRow, decided: Mapping[Token, list[tuple[str, int]]], left: Mapping[Token, int]) -> None:
+    """Sets what is allocated: what was decided, less what was cancelled since, which the last locations lose first."""
+    for location in row.locations.values():
+        location.allocated = 0
+    for token, rows in decided.items():
+        units = left[token]
+        for location_id, quantity in rows:
+            kept = min(quantity, units)
+            row.locations[location_id].allocated += kept
+            units -= kept
+
+
+def _live_lines(rows: Iterable[Any]) -> dict[Token, _LiveLine]:
+    """The SKU's lines that live on after these entries of it, as far as they are about reservations."""
+    live: dict[Token, _LiveLine] = {}
+    for row in rows:
+        token = Token(row.token)
+        if status := LIVE_AFTER.get(row.type):
+            live[token] = _LiveLine(status, row.command, row.quantity, row.expires_us)
+        elif row.type.startswith("reservation.") and not (token in live and live[token].command == row.command):
+            live.pop(token, None)  # what is given back within a sale's own command is the part that was not sold
+    return live
+
+
+def _settle(row: InventoryRow, line: _LiveLine) -> None:
+    """A hold that is due gives its units back, those promised beyond stock first; a window that is over is a sale."""
+    row.reserved -= line.quantity
+    if line.status == RECONCILING:
+        row.committed += line.quantity
+        return
+    row.backordered -= min(row.backordered, line.quantity)
+    row.available = max(0, row.on_hand + row.backordered - row.reserved - row.committed - row.safety_stock)
+
+
+async def _last_sequence_at(connection: AsyncConnection, partition: int, at_us: int) -> int:
+    """The last entry that is not later. They are in order of time and without a gap, so halving finds it."""
+    entries, positions = schema.entries, schema.positions
+    low = 0
+    high = await connection.scalar(select(positions.c.sequence).where(positions.c.partition == partition)) or 0
+    while low < high:
+        middle = (low + high + 1) // 2
+        of_middle = select(entries.c.at_us).where(entries.c.partition == partition, entries.c.sequence == middle)
+        middle_us = await connection.scalar(of_middle)
+        low, high = (middle, high) if middle_us is not None and middle_us <= at_us else (low, middle - 1)
+    return int(low)

@@ -1,0 +1,278 @@
+"""The views: reservations and SKUs as the entries so far leave them. Pure; the writer loads and stores the rows.
+
+They believe the ledger: whether an entry is right is what `app.projections.replay` proves. A type of entry that nobody
+knows here moves balances and status like any other.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import msgspec
+
+from app.domain.entries import Entry
+from app.domain.errors import LedgerBroken
+from app.domain.types import Sku, Token
+
+# What a type of entry makes of the status, where that is not its own name: None leaves it as it is.
+STATUS_AFTER = {"extended": None, "reconciling": "pending_reconciliation"}
+# After these a reservation has all the units that it had; after others some have left it.
+KEEPING = frozenset(
+    {"reservation.extended", "reservation.payment_pending", "reservation.reconciling", "reservation.committed"}
+)
+LIVE = frozenset({"held", "payment_pending", "pending_reconciliation"})
+
+
+@dataclass(slots=True)
+class LineRow:
+    """A line of a reservation; `sequence` is its promise's, which says who was promised first."""
+
+    sku: Sku
+    partition: int
+    number: int
+    quantity: int
+    backordered: int
+    sequence: int
+    created_us: int
+
+
+@dataclass(slots=True)
+class ReservationRow:
+    """A reservation; its lines by SKU, in order."""
+
+    token: Token
+    partition: int
+    sequence: int
+    status: str
+    agent_id: str
+    channel: str
+    reference: str | None
+    order_id: str | None
+    details: str
+    created_us: int
+    expires_us: int
+    first_expires_us: int | None
+    ended_us: int | None
+    reason: str
+    lines: dict[Sku, LineRow]
+
+
+@dataclass(slots=True)
+class LocationRow:
+    """What a SKU has at a location; `allocated` of it are committed units that will leave from there."""
+
+    on_hand: int = 0
+    kind: str = "shared"
+    allocated: int = 0
+
+
+@dataclass(slots=True)
+class InventoryRow:
+    """A SKU; its policy as the fields of its hash that it was told."""
+
+    sku: Sku
+    partition: int
+    sequence: int = 0
+    at_us: int = 0
+    on_hand: int = 0
+    reserved: int = 0
+    committed: int = 0
+    backordered: int = 0
+    available: int = 0
+    safety_stock: int = 0
+    policy: dict[str, str] = field(default_factory=dict)
+    locations: dict[str, LocationRow] = field(default_factory=dict)
+
+    @property
+    def shortfall(self) -> int:
+        """Units promised that there are not, though nobody meant to."""
+        return max(0, self.reserved + self.committed - self.on_hand - self.backordered)
+
+    def apply_balances(self, entry: Entry) -> None:
+        """Takes the balances that every entry has."""
+        self.sequence, self.at_us = entry.sequence, entry.at_us
+        self.on_hand, self.reserved, self.committed = entry.on_hand, entry.reserved, entry.committed
+        self.backordered, self.available = entry.backordered, entry.available
+
+    def apply(self, entry: Entry) -> None:
+        """Becomes what the entry says."""
+        self.apply_balances(entry)
+        if entry.safety_stock is not None:
+            self.safety_stock = entry.safety_stock
+        if entry.type == "sku.updated":
+            changes = msgspec.convert(entry.data.get("policy", {}), dict[str, str])
+            self.policy = {name: value for name, value in {**self.policy, **changes}.items() if value}
+        elif entry.location_id is not None:
+            location = self.locations.setdefault(entry.location_id, LocationRow())
+            location.kind = entry.location_kind or location.kind
+            if entry.type == "stock.allocated":
+                location.allocated += entry.quantity
+            else:
+                location.on_hand += entry.quantity
+
+
+class Backorders:
+    """The open promises beyond stock of one SKU, oldest first; `units` is their sum."""
+
+    def __init__(self, lines: dict[Token, LineRow]) -> None:
+        self.lines = lines
+        self.units = sum(line.backordered for line in lines.values())
+
+    def take(self, token: Token, units: int) -> None:
+        """That many units of a reservation are no longer backordered."""
+        line = self.lines[token]
+        line.backordered -= units
+        self.units -= units
+        if not line.backordered:
+            del self.lines[token]
+
+
+class Views:
+    """The rows that some entries are about: loaded, moved on by these entries, to be stored.
+
+    `changed_*` and `dropped_lines` name what is not as it was loaded.
+    """
+
+    def __init__(
+        self,
+        inventory: dict[Sku, InventoryRow],
+        reservations: dict[Token, ReservationRow],
+        backorders: dict[Sku, Backorders],
+    ) -> None:
+        self.inventory = inventory
+        self.reservations = reservations
+        self.backorders = backorders
+        self.changed_skus: set[Sku] = set()
+        self.changed_tokens: set[Token] = set()
+        self.changed_lines: dict[tuple[Token, Sku], LineRow] = {}
+        self.dropped_lines: set[tuple[Token, Sku]] = set()
+
+    def apply(self, entries: Iterable[Entry]) -> None:
+        """Takes whole commands, in order."""
+        for _, command in groupby(entries, key=lambda entry: entry.command):
+            # One command may be about several reservations: a count, and whom it voids.
+            for token, group in groupby(command, key=lambda entry: entry.token):
+                moved = list(group)
+                if token is not None and moved[0].type.startswith("reservation."):
+                    self._apply_reservation(token, moved)
+                else:
+                    self._apply_stock(moved)
+
+    def _apply_stock(self, moved: Sequence[Entry]) -> None:
+        for entry in moved:
+            if entry.sku:  # what is about a category is about no SKU
+                self._apply_balances(entry)
+                self._cover(entry)
+            if entry.token in self.reservations:  # where its units are to leave from
+                self.reservations[entry.token].sequence = entry.sequence
+                self.changed_tokens.add(entry.token)
+
+    def _apply_balances(self, entry: Entry) -> int:
+        """The SKU as the entry says; returns by how much more is backordered than before."""
+        row = self.inventory.get(entry.sku)
+        if row is None:
+            row = self.inventory[entry.sku] = InventoryRow(entry.sku, entry.partition)
+        before = row.backordered
+        row.apply(entry)
+        self.changed_skus.add(entry.sku)
+        return row.backordered - before
+
+    def _apply_reservation(self, token: Token, moved: Sequence[Entry]) -> None:
+        first, last = moved[0], moved[-1]
+        kind = first.type.removeprefix("reservation.")
+        row = self._hold(token, first) if kind == "held" else self.reservations.get(token)
+        if row is None:
+            raise LedgerBroken(first.sequence, "is about a reservation that the archive has not seen begin")
+        self.changed_tokens.add(token)
+        taken: dict[Sku, int] = {}
+        for entry in moved:
+            more_backordered = self._apply_balances(entry)
+            if kind == "held":
+                self._add_line(row, entry, backordered=more_backordered)
+            elif entry.type not in KEEPING:
+                taken[entry.sku] = entry.quantity
+                self._give_back(row, entry)
+            self._cover(entry)
+
+        # Of what ends whole the lines stay as they were at last; of a part, what is left.
+        is_whole = all(taken.get(line.sku) == line.quantity for line in row.lines.values())
+        if taken and not is_whole:
+            self._reduce(row, taken)
+        status = STATUS_AFTER.get(kind, kind)
+        if status is not None and (kind != "cancelled" or is_whole):
+            row.status = status
+        if row.status not in LIVE and row.status != "committed":
+            row.ended_us = first.at_us
+        row.sequence, row.reason = last.sequence, first.reason
+        if first.expires_us is not None and first.expires_us != row.expires_us:
+            row.first_expires_us = row.first_expires_us or row.expires_us
+            row.expires_us = first.expires_us
+        if order_id := first.data.get("order_id"):
+            row.order_id = str(order_id)
+
+    def _hold(self, token: Token, first: Entry) -> ReservationRow:
+        """A new reservation; one that had the token before is forgotten, as the engine has forgotten it."""
+        if earlier := self.reservations.get(token):
+            self.dropped_lines.update((token, sku) for sku in earlier.lines)
+        reference = first.data.get("reference")
+        row = self.reservations[token] = ReservationRow(
+            token=token,
+            partition=first.partition,
+            sequence=first.sequence,
+            status="held",
+            agent_id=first.agent_id or "",
+            channel=first.channel or "",
+            reference=None if reference is None else str(reference),
+            order_id=None,
+            details=msgspec.json.encode(first.data).decode() if first.data else "",
+            created_us=first.at_us,
+            expires_us=first.expires_us or 0,
+            first_expires_us=None,
+            ended_us=None,
+            reason="",
+            lines={},
+        )
+        return row
+
+    def _add_line(self, row: ReservationRow, entry: Entry, *, backordered: int) -> None:
+        line = LineRow(
+            sku=entry.sku,
+            partition=entry.partition,
+            number=len(row.lines),
+            quantity=entry.quantity,
+            backordered=backordered,
+            sequence=entry.sequence,
+            created_us=entry.at_us,
+        )
+        row.lines[entry.sku] = self.changed_lines[row.token, entry.sku] = line
+        self.dropped_lines.discard((row.token, entry.sku))
+        if backordered:
+            open_ones = self.backorders.setdefault(entry.sku, Backorders({}))
+            open_ones.lines[row.token] = line
+            open_ones.units += backordered
+
+    def _give_back(self, row: ReservationRow, entry: Entry) -> None:
+        """What was promised beyond stock goes first."""
+        line = row.lines[entry.sku]
+        if line.backordered:
+            self.changed_lines[row.token, line.sku] = line
+            self.backorders[line.sku].take(row.token, min(line.backordered, entry.quantity))
+
+    def _cover(self, entry: Entry) -> None:
+        """Units that arrived or came back cover the oldest promises, until as much is backordered as the entry says."""
+        open_ones = self.backorders.get(entry.sku)
+        while open_ones and open_ones.units > entry.backordered:
+            token, line = next(iter(open_ones.lines.items()))
+            self.changed_lines[token, entry.sku] = line
+            open_ones.take(token, min(line.backordered, open_ones.units - entry.backordered))
+
+    def _reduce(self, row: ReservationRow, taken: Mapping[Sku, int]) -> None:
+        for sku, quantity in taken.items():
+            line = row.lines[sku]
+            line.quantity -= quantity
+            if line.quantity:
+                self.changed_lines[row.token, sku] = line
+            else:
+                del row.lines[sku]
+                self.changed_lines.pop((row.token, sku), None)
+                self.dropped_lines.add((row.token, sku))

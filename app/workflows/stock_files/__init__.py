@@ -1,0 +1,1 @@
+"""Stock as files: what a shop has in a table comes in and goes out."""

@@ -1,0 +1,56 @@
+#!lua flags=allow-oom
+-- Goes on voiding what a fact from outside left without stock, where one call could not void it all.
+--
+-- KEYS[1] meta hash the partition's sequence and clock
+-- KEYS[2] ledger stream its entries
+-- KEYS[3] deadlines zset token -> deadline of every live reservation
+-- KEYS[4] sku hash its quantities and policy
+-- KEYS[5] holds zset token -> deadline of its live reservations
+-- KEYS[6] locations hash what it has where
+-- ARGV[1] not_after_us us engine time past which the command is refused
+-- ARGV[2] sku text 1..512
+-- REPLY status now_us sequence on_hand reserved committed backordered safety_stock available shortfall next_release_us
+--   locations channel_left safety_stock_units safety_stock_basis_points backorder_limit low_stock_threshold
+--   max_quantity_per_reservation reconciliation_hold_us lead_time_days next_restock_date incoming substitutes
+--   variant_group category channel_limits degraded_policy
+-- RETURNS too_late sku_not_found reclaiming closed
+-- COST O(locations of the SKU), at most 200 lines of due reservations, 1,000 holds looked at and 200 lines voided
+
+-- @include integer
+-- @include settle_due
+-- @include close_shortfall
+-- @include sku_reply
+
+-- parse
+local meta_key, ledger_key, deadlines_key = KEYS[1], KEYS[2], KEYS[3]
+local sku_key, holds_key, locations_key = KEYS[4], KEYS[5], KEYS[6]
+local not_after_us, sku = integer(ARGV[1], 'not_after_us'), ARGV[2]
+
+-- load
+local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
+if command.now_us > not_after_us then
+  return empty_sku_reply('too_late', command)
+end
+local is_clear = settle_due(command, { { sku = sku } })
+local balances = load_balances(sku_key, '')
+redis.call('HLEN', locations_key)
+
+-- decide
+if not balances then
+  return empty_sku_reply('sku_not_found', command)
+elseif not is_clear then
+  return empty_sku_reply('reclaiming', command)
+end
+local voids = choose_voids(command, sku, balances, 0)
+
+-- write
+if #voids > 0 then
+  begin_entries(command)
+  write_voids(command, voids)
+  end_command(command)
+end
+if not voids.is_closed then
+  return empty_sku_reply('reclaiming', command)
+end
+local stock = { sku = sku, sku_key = sku_key, holds_key = holds_key, locations_key = locations_key }
+return sku_reply('closed', command, stock, '')

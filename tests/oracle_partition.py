@@ -1,0 +1,276 @@
+"""What all commands of the model are made of: settling what is due, voiding, giving back, the ledger, the answers."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from app.domain.entries import Entry
+from app.domain.outcomes import Done, IdempotencyConflict, ReservationNotFound, SkuAnswered
+from app.domain.types import Line, Remaining, Reservation, Sku, SkuState, Token
+from tests.oracle_stock import LIVE, OPEN, Record, Stock
+
+# How much one call settles, in lines: of what it is about, and of all else.
+SETTLED_LINES_MAX = 200
+SETTLED_ELSEWHERE_LINES_MAX = 4
+VOIDED_LINES_MAX = 200
+SEEN_RETENTION_US = 7 * 24 * 3600 * 1_000_000
+
+Scope = tuple[str, ...]  # of an Idempotency-Key
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What comes with a command: the caller's words; of an Idempotency-Key the scope, and what the ledger calls it."""
+
+    details: Mapping[str, object] = field(default_factory=dict)
+    scope: Scope = ()
+    key_hash: str = ""
+    fingerprint: str = ""
+
+    @property
+    def data(self) -> dict[str, object]:
+        """What the ledger keeps of it."""
+        kept = {**self.details, "key": self.key_hash, "fingerprint": self.fingerprint}
+        return {name: value for name, value in kept.items() if value != ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the service is set to, in us."""
+
+    max_lifetime_us: int
+    retention_us: int
+    committed_retention_us: int
+
+
+class Partition:
+    """What a partition knows, and what its commands have in common."""
+
+    def __init__(self, limits: Limits, *, index: int = 0) -> None:
+        self.now_us = 0
+        self.ledger: list[Entry] = []
+        self.skus: dict[Sku, Stock] = {}
+        self.records: dict[Token, Record] = {}
+        self.categories: dict[str, dict[str, Any]] = {}
+        self._answers: dict[Scope, tuple[str, Reservation]] = {}
+        self._stock_answers: dict[Scope, tuple[str, int, int]] = {}
+        self._common: dict[str, Any] = {}
+        self._is_clear = True  # of what is due, the SKUs that the last verb was about
+        self._limits = limits
+        self._index = index
+
+    # What is due
+
+    def _due(self, sku: Sku | None = None) -> list[Record]:
+        due = [r for r in self.records.values() if r.status in LIVE and r.deadline_us <= self.now_us]
+        return sorted((r for r in due if sku in (None, *r.skus)), key=lambda r: (r.deadline_us, r.token))
+
+    def _settle(self, skus: Iterable[Sku]) -> bool:
+        """What one call settles; False where more may be due on these SKUs, which does not stop a verb."""
+        left = SETTLED_LINES_MAX
+        for sku in skus:
+            for record in self._due(sku):
+                if left > 0:
+                    left -= len(record.lines)
+                    self._settle_one(record)
+            if left <= 0:
+                return False
+        self._settle_elsewhere(SETTLED_ELSEWHERE_LINES_MAX)
+        return True
+
+    def _settle_whole(self, sku: Sku) -> None:
+        """A call that has more to settle is repeated."""
+        while not self._settle([sku]):
+            pass
+
+    def _settle_elsewhere(self, lines_max: int) -> int:
+        lines = 0
+        for record in self._due():
+            if lines < lines_max:
+                lines += len(record.lines)
+                self._settle_one(record)
+        return lines
+
+    def _settle_one(self, record: Record) -> None:
+        """A due hold goes back; a reconciliation window that is over becomes a sale. A command of its own."""
+        self._begin({}, "payment_expired" if record.status == "payment_pending" else "")
+        if record.status == "pending_reconciliation":
+            for line in record.lines:
+                self._sell(line.sku, line.quantity)
+                self._append(record, "committed", line.sku, line.quantity)
+            self._end(record, "committed")
+        else:
+            self._give_back(record, "expired", record.quantities)
+            self._end(record, "expired")
+
+    # What is no longer there
+
+    def _close_shortfall(self, sku: Sku) -> None:
+        """Voids whole reservations, as entries of the command in hand, until what is left of them is there.
+
+        Held ones first, then those in their reconciliation window, the newest first; not those that need no stock.
+        """
+        stock, lines = self.skus[sku], 0
+        self._common |= {"data": {}, "reason": "shortfall"}
+        for status in ("held", "pending_reconciliation"):
+            for record in reversed(self.records.values()):
+                units = record.quantities.get(sku, 0)
+                needs_stock = units > stock.uncovered.get(record, 0)
+                if stock.shortfall and record.status == status and needs_stock:
+                    if lines + len(record.lines) > VOIDED_LINES_MAX:
+                        self._begin({}, "shortfall")
+                        lines = 0
+                    lines += len(record.lines)
+                    self._give_back(record, "voided", record.quantities, last=sku)
+                    self._end(record, "voided")
+
+    # What has rested
+
+    def forget(self) -> tuple[list[Record], list[Scope]]:
+        """Lets go of what is past its retention: reservations with their answers, answers of commands on SKUs."""
+        rested = [r for r in self.records.values() if r.kept_until_us is not None and r.kept_until_us <= self.now_us]
+        for record in rested:
+            del self.records[record.token]
+        self._answers = {scope: kept for scope, kept in self._answers.items() if kept[1].token in self.records}
+        stale = [scope for scope, (_, _, until_us) in self._stock_answers.items() if until_us <= self.now_us]
+        for scope in stale:
+            del self._stock_answers[scope]
+        return rested, stale
+
+    # What the commands are made of
+
+    def _opened(self, token: Token, request: Request) -> Record | ReservationNotFound | IdempotencyConflict | Done:
+        """The record, unless there is none or the request is a repeated one."""
+        record = self.records.get(token)
+        if record is None:
+            return ReservationNotFound()
+        self._is_clear = self._settle(record.skus)
+        if record in self._due():
+            self._settle_one(record)
+        if request.scope not in self._answers:
+            return record
+        fingerprint, first = self._answers[request.scope]
+        if fingerprint != request.fingerprint:
+            return IdempotencyConflict()
+        answer = replace(self._as_at_first(first, record), order_id=record.order_id)
+        return Done(answer, is_replayed=True, has_effect=False)
+
+    def _as_at_first(self, first: Reservation, record: Record) -> Reservation:
+        return replace(first, status=record.status, remaining=self._remaining(first.lines))
+
+    def _done(self, record: Record, request: Request) -> Done:
+        answer = self._answer(record)
+        if request.scope:
+            self._answers[request.scope] = request.fingerprint, answer
+        return Done(answer, is_replayed=False, has_effect=True)
+
+    def _unchanged(self, record: Record) -> Done:
+        """It wrote nothing, so nothing is remembered."""
+        return Done(self._answer(record), is_replayed=False, has_effect=False)
+
+    def _stock_replayed(self, sku: Sku, request: Request) -> IdempotencyConflict | SkuAnswered | None:
+        if request.scope not in self._stock_answers:
+            return None
+        fingerprint, sequence, _ = self._stock_answers[request.scope]
+        if fingerprint != request.fingerprint:
+            return IdempotencyConflict()
+        return SkuAnswered(replace(self._state(sku), sequence=sequence), is_replayed=True)
+
+    def _stock_done(self, sku: Sku, request: Request) -> SkuAnswered:
+        if request.scope:
+            until_us = self.now_us + SEEN_RETENTION_US
+            self._stock_answers[request.scope] = request.fingerprint, self.skus[sku].sequence, until_us
+        return SkuAnswered(self._state(sku))
+
+    def _sell(self, sku: Sku, quantity: int) -> None:
+        self.skus[sku].reserved -= quantity
+        self.skus[sku].committed += quantity
+
+    def _give_back(self, record: Record, kind: str, quantities: Mapping[Sku, int], *, last: Sku | None = None) -> None:
+        """Units go back, first those that were promised beyond stock; the record keeps the rest, if any is left."""
+        for line in sorted(record.lines, key=lambda line: line.sku == last):
+            if quantity := quantities.get(line.sku, 0):
+                stock = self.skus[line.sku]
+                stock.committed -= quantity if kind == "cancelled" else 0
+                stock.reserved -= quantity if kind != "cancelled" else 0
+                stock.promised[record.channel] -= quantity
+                stock.set_uncovered(record, max(0, stock.uncovered.get(record, 0) - quantity))
+                self._append(record, kind, line.sku, quantity)
+        left = (Line(line.sku, line.quantity - quantities.get(line.sku, 0)) for line in record.lines)
+        record.lines = tuple(line for line in left if line.quantity) or record.lines
+
+    def _end(self, record: Record, status: str) -> None:
+        """Nothing waits for it any more: it rests."""
+        kept_us = self._limits.committed_retention_us if status == "committed" else self._limits.retention_us
+        record.status, record.kept_until_us = status, self.now_us + kept_us
+
+    # The ledger
+
+    def _begin(self, data: Mapping[str, object], reason: str = "") -> None:
+        """What all entries of a command have in common."""
+        command = len(self.ledger) + 1
+        self._common = {
+            "partition": self._index, "command": command, "at_us": self.now_us, "data": data, "reason": reason,
+        }  # fmt: skip
+
+    def _append(self, record: Record, kind: str, sku: Sku, quantity: int) -> None:
+        self._append_of(record, f"reservation.{kind}", sku, quantity)
+
+    def _append_of(self, record: Record, kind: str, sku: Sku, quantity: int, location_id: str | None = None) -> None:
+        record.sequence = len(self.ledger) + 1
+        self._append_entry(
+            kind, sku, quantity, token=record.token, agent_id=record.agent_id, channel=record.channel,
+            expires_us=record.deadline_us, location_id=location_id,
+        )  # fmt: skip
+
+    def _append_stock(self, kind: str, sku: Sku, quantity: int = 0, location_id: str | None = None) -> None:
+        location_kind = None
+        if location_id is not None:
+            location_kind = "shared" if self.skus[sku].places[location_id].is_shared else "dedicated"
+        self._append_entry(
+            kind, sku, quantity, location_id=location_id, location_kind=location_kind, source="operator",
+            safety_stock=self.skus.get(sku, Stock()).safety_stock,
+        )  # fmt: skip
+
+    def _append_entry(self, kind: str, sku: Sku, quantity: int, **shape: Any) -> None:
+        stock = self.skus.get(sku, Stock())
+        stock.cover()
+        stock.sequence = len(self.ledger) + 1
+        entry = Entry(
+            **self._common, **shape, sequence=stock.sequence, type=kind, sku=sku, quantity=quantity,
+            on_hand=stock.on_hand, reserved=stock.reserved, committed=stock.committed,
+            backordered=stock.backordered, available=stock.available,
+        )  # fmt: skip
+        self.ledger.append(entry)
+
+    # Answers
+
+    def _answer(self, record: Record) -> Reservation:
+        return Reservation(
+            record.token, record.status, record.agent_id, record.channel, record.order_id, record.details,
+            record.created_us, record.deadline_us, record.sequence, self._lines(record), self._remaining(record.lines),
+        )  # fmt: skip
+
+    def _lines(self, record: Record) -> tuple[Line, ...]:
+        """With what of them no stock covers now."""
+        return tuple(replace(n, backordered=self.skus[n.sku].uncovered.get(record, 0)) for n in record.lines)
+
+    def _remaining(self, lines: Iterable[Line]) -> tuple[Remaining, ...]:
+        stocks = [(line.sku, self.skus[line.sku]) for line in lines]
+        return tuple(Remaining(sku, stock.available, stock.policy.low_stock_threshold) for sku, stock in stocks)
+
+    def _next_release_us(self, sku: Sku) -> int | None:
+        """When the next unit may come back: from a hold or a payment, never from a reconciliation window."""
+        holds = [record for record in self.records.values() if record.status in OPEN and sku in record.skus]
+        return min((record.deadline_us for record in holds), default=None)
+
+    def _state(self, sku: Sku, channel: str = "") -> SkuState:
+        stock = self.skus[sku]
+        limit = stock.policy.channel_limits.get(channel)
+        return SkuState(
+            sku=sku, as_of_us=self.now_us, sequence=stock.sequence, on_hand=stock.on_hand, reserved=stock.reserved,
+            committed=stock.committed, backordered=stock.backordered, safety_stock=stock.safety_stock,
+            available=stock.available, shortfall=stock.shortfall, next_release_us=self._next_release_us(sku),
+            locations=stock.locations, policy=stock.policy,
+            channel_left=None if limit is None else max(0, limit - stock.promised[channel]),
+        )  # fmt: skip

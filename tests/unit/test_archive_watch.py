@@ -1,0 +1,42 @@
+from prometheus_client import REGISTRY
+
+from app.store.readers import Progress
+from app.workflows.archive_watch import Watch
+
+
+def metric(name: str) -> float | None:
+    return REGISTRY.get_sample_value(f"lastunit_{name}")
+
+
+def test_it_is_behind_when_one_partition_is() -> None:
+    watch = Watch(lag_entries_max=10)
+    seen = []
+    for found in (
+        [Progress(20, 10, 1), Progress(15, 5, 1)],  # each may be as far behind as that
+        [Progress(20, 10, 1), Progress(16, 5, 1)],
+        [Progress(20, 20, 1), Progress(16, 6, 1)],
+    ):
+        watch.see(found)
+        seen.append(watch.is_behind)
+    assert seen == [False, True, False]
+
+
+def test_what_it_sees_can_be_seen() -> None:
+    watch = Watch(lag_entries_max=10)
+    watch.see([Progress(20, 12, 5), Progress(16, 16, 17)])
+    assert metric("archive_lag_entries") == 8
+    assert metric("archived_entries") == 28
+    assert metric("ledger_dropped_entries") == 4 + 16
+
+
+def test_an_archive_that_stands_still_is_stalled_only_where_there_is_something_to_do() -> None:
+    watch = Watch(lag_entries_max=10)
+    for progress in (Progress(5, 5, 1), Progress(5, 5, 1), Progress(9, 6, 1), Progress(9, 7, 1)):
+        watch.see([progress])
+        assert metric("archive_stalled_seconds") == 0
+    watch.see([Progress(9, 7, 1)])
+    assert (metric("archive_stalled_seconds") or 0) > 0
+
+
+def test_an_engine_that_is_behind_the_archive_has_no_lag() -> None:
+    assert Progress(sequence=5, acknowledged=9, first_sequence=1).lag == 0
