@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SEED ?=
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile # each process has engines of its own
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -26,10 +27,10 @@ run: setup ## Serve sample stock on 127.0.0.1:8000 with an engine of its own
 	$(BIN)/lastunit serve --sample-stock
 
 test: setup ## The whole test suite, against every engine that is here
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-quick: setup ## Scripts and units: the minute between two edits
-	$(BIN)/python -m pytest tests/scripts tests/unit
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/scripts tests/unit
 
 check: setup ## Format, lint, types, imports, style, Lua, Dockerfile, scripts
 	$(BIN)/ruff format --check

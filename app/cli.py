@@ -22,8 +22,6 @@ cli = typer.Typer(
 )
 cli.add_typer(stock)
 cli.add_typer(ledger)
-for command in (doctor, backup, restore):
-    cli.command()(command)
 
 
 def main() -> None:
@@ -91,3 +89,7 @@ def demo(
     from app.demo import run_demo  # noqa: PLC0415 - a quick --help
 
     raise typer.Exit(0 if run_demo(agents=agents, units=units, seed=seed) else 1)
+
+
+for command in (doctor, backup, restore):
+    cli.command()(command)

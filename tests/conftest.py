@@ -65,7 +65,8 @@ async def open_store(engine: Engine) -> AsyncIterator[OpenStore]:
     async with AsyncExitStack() as stack:
 
         async def open_one(*, clock: VirtualClock | None = None, **settings: object) -> Store:
-            made = make_store(load_settings(settings), engine.url, REPLACED_INCLUDES if clock else None)
+            patient = {"engine_timeout_seconds": 8, **settings}  # the machine may have other things to do
+            made = make_store(load_settings(patient), engine.url, REPLACED_INCLUDES if clock else None)
             opened = await stack.enter_async_context(made)
             if clock:
                 clock.gateways += opened.partitions.clocks

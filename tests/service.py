@@ -23,7 +23,7 @@ from redis.retry import Retry
 from app.domain.errors import EngineUnavailable
 from app.projections.archive.reader import Archive
 from app.projections.rebuild import Verdict, verify
-from app.settings import load_settings
+from app.settings import Settings
 from app.store.keys import PREFIX
 from app.store.store import make_store
 from tests.gateway import Gateway
@@ -73,7 +73,8 @@ class Service:
 class Home:
     """A data directory in a folder of its own, and every service that was started on it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_archived: bool) -> None:
+        self._is_archived = is_archived
         self.data_dir = folder / "data"
         self._runtime_dir = folder
         self._log = folder / "stderr"
@@ -109,7 +110,8 @@ class Home:
         self, *options: str, settings: Mapping[str, object] = NO_SETTINGS, python: Sequence[str] = ("-m", "app")
     ) -> "subprocess.Popen[str]":
         """Starts `lastunit serve` with these options, and settings in its environment; it need not come up."""
-        environment = {f"LASTUNIT_{name.upper()}": str(value) for name, value in settings.items()}
+        given = settings if self._is_archived else {"archive_url": "", **settings}
+        environment = {f"LASTUNIT_{name.upper()}": str(value) for name, value in given.items()}
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *python, "serve", "--data-dir", str(self.data_dir), *options],
@@ -157,7 +159,7 @@ class Home:
 
     async def verify(self) -> Verdict:
         """What the replay of the ledger says of the engine's state."""
-        settings = load_settings({"partitions": self._partitions, "data_dir": self.data_dir})
+        settings = Settings(partitions=self._partitions, data_dir=self.data_dir)
         archive = Archive.of(settings)
         try:
             async with make_store(settings, self.engine["url"]) as store:
@@ -210,10 +212,10 @@ def _has_read(client: Redis, readers: bytes, sequence: int) -> bool:
 
 
 @contextmanager
-def open_home() -> Iterator[Home]:
-    """A new home; gone afterwards, with all that runs there."""
+def open_home(*, is_archived: bool = False) -> Iterator[Home]:
+    """A new home; gone afterwards, with all that runs there. An archive is another process to start and to end."""
     with tempfile.TemporaryDirectory(prefix="lu-", ignore_cleanup_errors=True) as folder:
-        home = Home(Path(folder))
+        home = Home(Path(folder), is_archived=is_archived)
         try:
             yield home
         except BaseException:

@@ -88,29 +88,28 @@ def find_in_clock(vitals: Vitals) -> Iterator[Diagnosis]:
 
 def find_in_memory(settings: Settings, vitals: Vitals) -> Iterator[Diagnosis]:
     """Mean rate x retention x bytes, with what was measured here, against what the engine may take."""
-    needed = 0.0
-    terms = []
-    for load in vitals.loads:
-        ended_rate = max(0.0, load.reservations_rate - load.sales_rate)
-        for rate, seconds in (
-            (load.sales_rate, settings.committed_retention_seconds),
-            (ended_rate, settings.record_retention_seconds),
-        ):
-            needed += rate * seconds * load.record_bytes
-            if rate:
-                terms.append(f"{rate:,.2f}/s x {seconds:,} s x {load.record_bytes:,.0f} B")
-        if settings.archive_address is not None:
-            needed += settings.ledger_entries_kept * load.entry_bytes
-            terms.append(f"{settings.ledger_entries_kept:,} entries x {load.entry_bytes:,.0f} B")
-        else:
-            needed += load.ledger_bytes
-            terms.append(f"the ledger's {load.ledger_bytes / MB:,.0f} MB")
+    loads, kept = vitals.loads, settings.ledger_entries_kept * len(vitals.loads)
+    sales_rate = sum(load.sales_rate for load in loads)
+    ended_rate = max(0.0, sum(load.reservations_rate for load in loads) - sales_rate)
+    record_bytes = max((load.record_bytes for load in loads), default=0.0)
+    needed, terms = 0.0, []
+    for rate, seconds in (
+        (sales_rate, settings.committed_retention_seconds),
+        (ended_rate, settings.record_retention_seconds),
+    ):
+        needed += rate * seconds * record_bytes
+        terms.append(f"{rate:,.2f}/s x {seconds:,} s x {record_bytes:,.0f} B")
+    if settings.archive_address is not None:
+        entry_bytes = max((load.entry_bytes for load in loads), default=0.0)
+        needed += kept * entry_bytes
+        terms.append(f"{kept:,} entries x {entry_bytes:,.0f} B")
+    else:
+        ledger_bytes = sum(load.ledger_bytes for load in loads)
+        needed += ledger_bytes
+        terms.append(f"the ledger's {ledger_bytes / MB:,.0f} MB")
     used, limit = vitals.info["used_memory"], vitals.info["maxmemory"] or vitals.info["total_system_memory"]
     whose = "maxmemory" if vitals.info["maxmemory"] else "the machine's memory"
-    found = (
-        f"{' + '.join(terms) or 'no reservations yet'} = {needed / MB:,.0f} MB; "
-        f"used {used / MB:,.0f} MB of {limit / MB:,.0f} MB ({whose})"
-    )
+    found = f"{' + '.join(terms)} = {needed / MB:,.0f} MB; used {used / MB:,.0f} MB of {limit / MB:,.0f} MB ({whose})"
     mend = "give it more memory, or lower committed_retention_seconds or record_retention_seconds"
     if max(needed, used) > limit:
         yield Diagnosis("memory", Level.MEND, found, mend)

@@ -44,5 +44,8 @@ def rebuild(
     settings = load_settings({"data_dir": data_dir, "redis_url": redis_url}, config=config)
     rebuilt = run_rebuild(settings, source, partitions)
     typer.echo(f"Rebuilt from {rebuilt.entries:,} entries in {rebuilt.seconds:.1f} s: {rebuilt.description}.")
-    if settings.partitions != rebuilt.partitions:
-        typer.echo(f"Before you serve it, set partitions (LASTUNIT_PARTITIONS) to {rebuilt.partitions}.")
+    if rebuilt.is_repartitioned:
+        typer.echo(
+            f"Before you serve it, set partitions (LASTUNIT_PARTITIONS) to {rebuilt.partitions}. Idempotency-Keys of "
+            "before are forgotten: let no agent repeat a request from then."
+        )

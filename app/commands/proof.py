@@ -1,6 +1,8 @@
 """Runs `lastunit ledger verify`."""
 
-import asyncio
+import gc
+
+import uvloop
 
 from app.commands.console import OnProgress, progress_bar
 from app.commands.sources import archive_of
@@ -16,8 +18,9 @@ def run_verify(settings: Settings) -> Verdict:
     """Verifies the engine of these settings. Raises CommandRefused, StartupError, EngineError, ArchiveUnavailable."""
     configure_logging("error")
     require_data(settings)
+    gc.disable()  # all that is made here stays until the end: the collector would look through it in vain
     with open_engine(settings, exclusive=False) as engine, progress_bar() as on_progress:
-        return asyncio.run(_verify(settings, engine.url, on_progress))
+        return uvloop.run(_verify(settings, engine.url, on_progress))
 
 
 async def _verify(settings: Settings, url: str, on_progress: OnProgress) -> Verdict:

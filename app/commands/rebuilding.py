@@ -1,11 +1,12 @@
 """Runs `lastunit ledger rebuild`."""
 
-import asyncio
 import gc
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+
+import uvloop
 
 from app.commands.console import OnProgress, progress_bar
 from app.commands.sources import ENGINES, Source, archive_of, open_source
@@ -24,11 +25,12 @@ PAGE_SIZE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What came of it: entries read, how long it took, the partitions there are now, and where."""
+    """What came of it: entries read, how long it took, the partitions there are now, if they were others, and where."""
 
     entries: int
     seconds: float
     partitions: int
+    is_repartitioned: bool
     description: str
 
 
@@ -42,15 +44,15 @@ def run_rebuild(settings: Settings, source: str | None, partitions: int | None) 
     started = time.perf_counter()
     try:
         with open_engine(settings) as engine, progress_bar() as on_progress:
-            entries, count = asyncio.run(_run(settings, engine.url, source, partitions, on_progress))
+            entries, before, after = uvloop.run(_run(settings, engine.url, source, partitions, on_progress))
     except LedgerBroken as broken:
         raise CommandRefused(f"Nothing was rebuilt: {broken}. Take another source (--from).") from None
-    return Rebuilt(entries, time.perf_counter() - started, count, engine.description)
+    return Rebuilt(entries, time.perf_counter() - started, after, before != after, engine.description)
 
 
 async def _run(
     settings: Settings, url: str, name: str | None, partitions: int | None, on_progress: OnProgress
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     async with (
         open_client(url, timeout_seconds=None) as target,
         open_source(settings, name, on_progress) as source,
@@ -59,7 +61,7 @@ async def _run(
         count = partitions or len(source.metas)
         keyspace = Keyspace(count)
         archived = await _archived(settings, source, name, count)
-        metas = [_meta_of(source, index, count) for index in range(count)]
+        metas = [_meta_of(source, index, count, wall_us=time.time_ns() // 1000) for index in range(count)]
         async with AsyncExitStack() as stack:
             writers = [
                 await stack.enter_async_context(
@@ -78,7 +80,7 @@ async def _run(
             for index, writer in enumerate(writers):
                 on_progress("writing the state", index / count)
                 await writer.finish()
-        return source.entries, count
+        return source.entries, len(source.metas), count
 
 
 async def _archived(settings: Settings, source: Source, name: str | None, count: int) -> dict[int, int]:
@@ -98,9 +100,8 @@ async def _archived(settings: Settings, source: Source, name: str | None, count:
     return positions
 
 
-def _meta_of(source: Source, index: int, count: int) -> Meta:
+def _meta_of(source: Source, index: int, count: int, *, wall_us: int) -> Meta:
     """The meta hash of a partition as it will be. Engine time goes on from the latest there was, and never back."""
-    wall_us = time.time_ns() // 1000
     if count == len(source.metas):
         return replace(source.metas[index], wall_us=wall_us)
     offset_us = max(meta.offset_us for meta in source.metas)

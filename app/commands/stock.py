@@ -5,11 +5,8 @@ from typing import Annotated
 
 import typer
 
+from app.commands.console import Config, DataDir, RedisUrl
 from app.settings import load_settings
-
-DataDir = Annotated[Path | None, typer.Option(help="The service's data directory. [default: data]")]
-RedisUrl = Annotated[str | None, typer.Option(help="Use this engine instead of the data directory's.")]
-Config = Annotated[Path | None, typer.Option(help="lastunit.toml. [default: the data directory's]")]
 
 stock = typer.Typer(name="stock", help="Stock from a file into the ledger, and out of it.", no_args_is_help=True)
 

@@ -59,6 +59,8 @@ def serve(settings: Settings) -> None:
         asyncio.run(_prepare(bound))
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         threading.Thread(target=_announce, args=(address, engine.description), daemon=True).start()
+        if settings.archive_url is None:
+            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # an engine elsewhere needs none
         with _environment(bound, scratch), _archiver(bound):
             _run(bound, listener)
 

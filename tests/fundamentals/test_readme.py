@@ -10,7 +10,7 @@ from tests.service import open_home
 def test_the_document_shows_what_happens(document: str) -> None:
     shown = list(examples((ROOT / document).read_text("utf-8")))
     assert shown, "a document without examples shows nothing"
-    with open_home() as home:
+    with open_home(is_archived=True) as home:
         console = Console(home.serve("--sample-stock").gateway.address)
         for example in shown:
             home.await_archive()  # as a reader does, who is slower

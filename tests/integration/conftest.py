@@ -24,16 +24,16 @@ SETTINGS: dict[str, Any] = {"sweep_enabled": False, "engine_timeout_seconds": 8}
 
 
 @pytest.fixture
-def home() -> Iterator[Home]:
-    """An empty home for a service of the test's own."""
-    with open_home() as opened:
+def home(request: pytest.FixtureRequest) -> Iterator[Home]:
+    """An empty home for a service of the test's own; with an archive where the test is marked `archived`."""
+    with open_home(is_archived=request.node.get_closest_marker("archived") is not None) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
     """One service for all tests that leave it running."""
-    with open_home() as opened:
+    with open_home(is_archived=True) as opened:
         service = opened.serve(**SETTINGS)
         service.gateway.hold_to_its_word()
         opened.await_archive()

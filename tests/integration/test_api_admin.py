@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from app.store.keys import Keyspace
 from tests.gateway import TIME, Gateway, done, shaped
 from tests.service import Home, Service, eventually
+
+pytestmark = pytest.mark.archived
 
 Archived = Callable[[], None]
 BACKORDER = {

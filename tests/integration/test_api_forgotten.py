@@ -10,6 +10,8 @@ from app.store.keys import Keyspace
 from tests.gateway import Answer, Gateway, done, refused
 from tests.service import Home, eventually, open_home
 
+pytestmark = pytest.mark.archived
+
 Ended = tuple[Gateway, dict[str, dict[str, Any]]]
 VERBS: dict[str, dict[str, Any]] = {
     "commit": {},
@@ -41,7 +43,7 @@ def forget(home: Home, token: str) -> None:
 @pytest.fixture(scope="module")
 def ended() -> Iterator[Ended]:
     """A service, and a reservation in each state that ends one, read before it was forgotten."""
-    with open_home() as home:
+    with open_home(is_archived=True) as home:
         gateway = home.serve().gateway.hold_to_its_word()
         made = {state: end(gateway, state) for state in ENDS}
         home.await_archive()

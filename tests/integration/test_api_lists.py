@@ -16,6 +16,8 @@ import pytest
 from tests.gateway import Gateway, done, refused, shaped
 from tests.service import Home, Service, eventually
 
+pytestmark = pytest.mark.archived
+
 LISTS = ("reservations", "skus", "admin/backorders", "admin/reviews")
 Archived = Callable[[], None]
 

@@ -27,7 +27,7 @@ LOCATION = {
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Gateway]:
     """A service that knows its locations."""
-    with open_home() as home:
+    with open_home(is_archived=True) as home:
         yield home.serve(locations=json.dumps(LOCATIONS), sweep_enabled=False).gateway.hold_to_its_word()
 
 

@@ -6,9 +6,13 @@ import sqlite3
 from contextlib import closing, suppress
 from typing import Any
 
+import pytest
+
 from app.store.keys import Keyspace
 from tests.gateway import Gateway, done, refused
 from tests.service import Home, eventually
+
+pytestmark = pytest.mark.archived
 
 NOWHERE = "postgresql://127.0.0.1:1/none"  # nothing listens on port 1
 SETTINGS: dict[str, Any] = {"sweep_enabled": False, "engine_timeout_seconds": 8}

@@ -21,6 +21,8 @@ from redis.exceptions import RedisError
 from tests.gateway import Answer, Gateway, done, receive, refused
 from tests.service import PATIENCE_SECONDS, Home, Service, eventually
 
+pytestmark = pytest.mark.archived
+
 AGENTS, SKUS, UNITS = 8, 3, 100_000
 SALES_BETWEEN = 100
 RETRY_SECONDS = 0.02

@@ -13,10 +13,19 @@ from typing import Any
 import pytest
 
 from app.domain.errors import CommandRefused
-from app.store.backups import restore_backup
+from app.domain.types import Sku
+from app.projections.rebuild import verify
+from app.settings import load_settings
+from app.store import engine
+from app.store.backups import restore_backup, write_backup
+from app.store.engine import open_engine
+from app.store.store import make_store
+from tests import engines
 from tests.commands import refusal, said, sell, selling
 from tests.gateway import done
 from tests.service import Home, open_home
+
+pytestmark = pytest.mark.archived
 
 
 @pytest.fixture
@@ -101,13 +110,37 @@ def test_an_engine_of_others_is_not_backed_up(home: Home) -> None:
     assert service.terminate() == 0
 
 
+@pytest.mark.parametrize("name", engines.chosen())
+async def test_every_engine_reads_what_it_saved(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "find_binary", lambda: engines.installed()[name])
+    file, before, after = tmp_path / "backup.tar", tmp_path / "before", tmp_path / "after"
+    settings = load_settings({"data_dir": before})
+    with open_engine(settings) as opened:
+        async with make_store(settings, opened.url) as store:
+            for number in range(50):
+                await store.commands.adjust(
+                    Sku(f"SKU-{number}"), location_id="main", mode="delta", amount=5, reason="found"
+                )
+            partitions = store.keyspace.partitions
+            label = write_backup(before, opened.url, partitions, file, on_progress=lambda *_: None)
+    assert label == restore_backup(file, after, on_progress=lambda *_: None)
+    assert label.sequences == (50,)
+    settings = load_settings({"data_dir": after})
+    for sequence in (50, 51):  # what is written after a restore is there after the next start
+        with open_engine(settings) as opened:
+            async with make_store(settings, opened.url) as store:
+                verdict = await verify(store)
+                assert (verdict.entries, verdict.difference) == (sequence, None)
+                await store.commands.adjust(Sku("SKU-0"), location_id="main", mode="delta", amount=5, reason="found")
+
+
 # What is no whole backup
 
 
 @pytest.fixture(scope="module")
 def backup() -> Iterator[Path]:
     """A good one."""
-    with open_home() as home:
+    with open_home(is_archived=True) as home:
         service = home.serve()
         sell(service.gateway, service.gateway.stock())
         home.await_archive()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from app.commands import examination
 from app.commands.diagnosis import Level, find_in_clock, find_in_engine
 from app.commands.examination import run_doctor
 from app.store.keys import Keyspace
@@ -19,6 +20,8 @@ from app.store.vitals import Vitals
 from tests.commands import sell
 from tests.engines import Engine
 from tests.service import Home, Service, open_home
+
+pytestmark = pytest.mark.archived
 
 META = Keyspace(1).partitions[0].meta
 
@@ -32,7 +35,7 @@ class Case(NamedTuple):
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Case]:
-    with open_home() as home:
+    with open_home(is_archived=True) as home:
         service = home.serve()
         sell(service.gateway, service.gateway.stock())
         home.await_archive()
@@ -43,11 +46,17 @@ Found = tuple[bool, list[dict[str, str]]]  # whether nothing must be mended, and
 Examine = Callable[..., Found]
 
 
+@pytest.fixture(autouse=True)
+def as_logged_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command sets logging up for its process; here that is the tests' own."""
+    monkeypatch.setattr(examination, "configure_logging", lambda _: None)
+
+
 @pytest.fixture
 def examine(capsys: pytest.CaptureFixture[str]) -> Examine:
     def run(**options: object) -> Found:
         is_healthy = run_doctor(options, None, as_json=True)
-        found = json.loads(capsys.readouterr().out)
+        found = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert found["is_healthy"] == is_healthy
         for row in found["findings"]:
             assert (row["mend"] is None) == (row["level"] == "fine"), row
@@ -67,7 +76,7 @@ def test_a_service_in_order_is_fine(running: Case, examine: Examine) -> None:
 def test_the_memory_is_reckoned_from_what_was_measured(running: Case, capsys: pytest.CaptureFixture[str]) -> None:
     """Mean rate x retention x bytes: of the sold, of the others, of the ledger."""
     run_doctor({"data_dir": running.home.data_dir}, None, as_json=True)
-    findings = json.loads(capsys.readouterr().out)["findings"]
+    findings = json.loads(capsys.readouterr().out.splitlines()[-1])["findings"]
     (memory,) = (row["found"] for row in findings if row["what"] == "memory")
     assert "/s x 2,592,000 s x " in memory
     assert "/s x 86,400 s x " in memory

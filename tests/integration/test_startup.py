@@ -181,7 +181,7 @@ def old_engine() -> Iterator[int]:
 
 @pytest.mark.parametrize(
     ("field", "value", "mend"),
-    [("partitions", "4", "set partitions (LASTUNIT_PARTITIONS) to 4"), ("schema_version", "2", "of schema version 2")],
+    [("partitions", "4", "set partitions (LASTUNIT_PARTITIONS) to 4"), ("schema_version", "3", "of schema version 3")],
 )
 async def test_data_of_another_kind(home: Home, field: str, value: str, mend: str) -> None:
     with engines.running(engines.chosen()[0]) as engine:

@@ -134,7 +134,7 @@ def test_a_wrong_row_anywhere_and_nothing_is_applied(home: Home, tmp_path: Path)
     failed = lastunit(home, "stock", "import", path)
     assert failed.returncode == 1
     assert failed.stderr.endswith(
-        "lastunit: line 502, column on_hand: must be a whole number from 0 to 1000000000000, in digits alone\n"
+        "lastunit: line 502, column on_hand: must be a whole number from 0 to 1000000000000, in digits alone.\n"
     )
     lastunit(home, "stock", "export", str(tmp_path / "out.csv"))
     assert (tmp_path / "out.csv").read_text().splitlines() == [",".join(HEADER)]

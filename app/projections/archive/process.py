@@ -45,8 +45,6 @@ async def archive(settings: Settings, can_hear: Event) -> None:
     address, url = settings.archive_address, settings.redis_url
     if address is None or url is None:
         raise StartupError("There is nothing to archive: archive_url and redis_url name where to, and from where.")
-    if settings.archive_url is None:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = make_database(address, is_writer=True)
     reader = LedgerReader(settings, url, name=ARCHIVE)
     log.info("archive_started", process=os.getpid())
