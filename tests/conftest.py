@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from app.domain.errors import EngineUnavailable
+from app.projections.rebuild import verify
 from app.settings import load_settings
 from app.store.store import Store, make_store
 from tests import databases, engines
@@ -61,7 +63,9 @@ class OpenStore(Protocol):
 
 
 @pytest.fixture
-async def open_store(engine: Engine) -> AsyncIterator[OpenStore]:
+async def open_store(engine: Engine, request: pytest.FixtureRequest) -> AsyncIterator[OpenStore]:
+    """What a test leaves in the engine must be what its ledger says, unless the test is marked `damaging`."""
+    opened_stores: list[Store] = []
     async with AsyncExitStack() as stack:
 
         async def open_one(*, clock: VirtualClock | None = None, **settings: object) -> Store:
@@ -70,9 +74,13 @@ async def open_store(engine: Engine) -> AsyncIterator[OpenStore]:
             opened = await stack.enter_async_context(made)
             if clock:
                 clock.gateways += opened.partitions.clocks
+            opened_stores.append(opened)
             return opened
 
         yield open_one
+        if opened_stores and request.node.get_closest_marker("damaging") is None:
+            with suppress(EngineUnavailable):  # then the test ended it
+                assert (await verify(opened_stores[-1])).difference is None
 
 
 @pytest.fixture

@@ -174,6 +174,7 @@ async def hold(store: Store, quantity: int = 1, *, reference: str = "cart") -> T
     return outcome.reservation.token
 
 
+@pytest.mark.damaging
 async def test_what_the_engine_has_dropped_is_read_from_the_archive(
     store: Store, clock: VirtualClock, hand: Hand
 ) -> None:
@@ -198,6 +199,7 @@ async def test_what_the_engine_has_dropped_is_read_from_the_archive(
         await verify(store, Archive(None))
 
 
+@pytest.mark.damaging
 async def test_a_row_that_was_changed_is_named(store: Store, hand: Hand) -> None:
     for _ in range(20):
         await adjust(store, 1)
@@ -220,6 +222,7 @@ async def test_a_row_that_was_changed_is_named(store: Store, hand: Hand) -> None
     assert (difference.sequence, "gap" in difference.sentence) == (8, True)
 
 
+@pytest.mark.damaging
 async def test_an_engine_that_was_rolled_back_is_not_archived(store: Store, hand: Hand, engine: Engine) -> None:
     for _ in range(5):
         await adjust(store, 1)

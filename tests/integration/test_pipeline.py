@@ -315,6 +315,7 @@ async def test_a_full_engine_takes_back_but_gives_nothing(engine: Engine, open_s
     assert isinstance(await reserve(store), Held)
 
 
+@pytest.mark.damaging
 async def test_a_ledger_that_was_rolled_back_halts_holds(engine: Engine, open_store: OpenStore) -> None:
     store = await open_store(engine_timeout_seconds=0.2)
     await stock(store)

@@ -300,6 +300,7 @@ async def test_scripts_that_were_flushed_are_loaded_again(store: Store, engine: 
     assert sum(isinstance(outcome, OutOfStock) for outcome in outcomes) == 50
 
 
+@pytest.mark.damaging
 async def test_a_damaged_key_is_a_fault(store: Store, engine: Engine) -> None:
     await stock(store)
     engine.client.set(store.keyspace.of_sku(A).sku(A), "x")

@@ -112,6 +112,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.damaging
 @pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES)
 async def test_what_is_not_as_the_ledger_says_is_named(store: Store, damage: tuple[object, ...], words: str) -> None:
     await store.commands.adjust(Sku("A"), location_id="main", mode="delta", amount=5, reason="found")
