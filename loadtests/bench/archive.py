@@ -112,12 +112,15 @@ class _Sale:
         options = {} if self.archive_url is None else {"archive_url": self.archive_url}
         address = stack.enter_context(service("app", "serve", "--port", "0", "--data-dir", str(data_dir), **options))
         self._metrics_url = f"http://{address[0]}:{address[1]}/metrics"
-        self._generator = stack.enter_context(Generator(address, connections=CONNECTIONS))
-        expect(self._generator.run(stock_requests()), status=200)
+        self._address = address
+        with Generator(address, connections=CONNECTIONS) as generator:
+            expect(generator.run(stock_requests()), status=200)
 
     def take_turn(self, seconds: float) -> None:
         requests = [reserve_request(number) for number in range(SKUS)]
-        load = self._generator.run(cycle(requests), seconds=seconds)
+        # Connections of its own: none is kept alive through the others' turns.
+        with Generator(self._address, connections=CONNECTIONS) as generator:
+            load = generator.run(cycle(requests), seconds=seconds)
         expect(load, status=201)
         self.held += load.statuses[201]
         lag_entries, drain_seconds = _drain(self._metrics_url) if self.archive_url is None else (0, 0.0)
