@@ -8,6 +8,8 @@ import asyncio
 from dataclasses import dataclass
 from itertools import pairwise
 
+import pytest
+
 from app.domain.outcomes import Held, SkuAnswered
 from app.domain.types import Line, Sku
 from app.settings import load_settings
@@ -36,6 +38,7 @@ class Size:
     bytes: int
 
 
+@pytest.mark.damaging  # what the reader acknowledged is dropped, and no archive has it
 async def test_memory_is_bounded(open_store: OpenStore, engine: Engine, clock: VirtualClock) -> None:
     store = await open_store(clock=clock, record_retention_seconds=DAY_SECONDS, committed_retention_seconds=DAY_SECONDS)
     reader = LedgerReader(load_settings(), engine.url, name=ARCHIVE)
