@@ -11,7 +11,7 @@ redis.call('ZCOUNT', deadlines_key, '-inf', now_us)
 redis.call('HGET', reservation_key, 'status')
 redis.call(
   'HMGET', sku_key, 'on_hand', 'reserved', 'committed', 'backordered', 'safety_stock',
-  'low_stock_threshold', 'max_quantity_per_reservation', 'backorder_limit'
+  'low_stock_threshold', 'max_quantity_per_reservation', 'backorder_limit', 'promised:direct', 'limit:direct'
 )
 redis.call('ZCARD', holds_key)
 redis.call(
@@ -20,7 +20,10 @@ redis.call(
   'available', available, 'token', token, 'agent', agent, 'channel', channel, 'expires_us', expires_us,
   'reason', empty, 'data', empty
 )
-redis.call('HSET', sku_key, 'reserved', reserved, 'committed', zero, 'backordered', zero, 'sequence', sequence)
+redis.call(
+  'HSET', sku_key, 'reserved', reserved, 'committed', zero, 'backordered', zero, 'sequence', sequence,
+  'promised:direct', reserved
+)
 redis.call('ZADD', holds_key, expires_us, token)
 redis.call('ZADD', deadlines_key, expires_us, token)
 redis.call(
