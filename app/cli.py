@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 import app
+from app.commands.console import Config, default_of
+from app.commands.dead_letters import dead_letters
 from app.commands.ledger import ledger
 from app.commands.operator import backup, doctor, restore
 from app.commands.stock import stock
@@ -22,6 +24,7 @@ cli = typer.Typer(
 )
 cli.add_typer(stock)
 cli.add_typer(ledger)
+cli.add_typer(dead_letters)
 
 
 def main() -> None:
@@ -52,14 +55,17 @@ def root(
 @cli.command()
 def serve(
     *,
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default=default_of("host"))] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on; 0 takes a free one.", show_default=default_of("port"))
+    ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where the embedded engine keeps its data. [default: data]")
+        Path | None,
+        typer.Option(help="Where the embedded engine keeps its data.", show_default=default_of("data_dir")),
     ] = None,
     redis_url: Annotated[str | None, typer.Option(help="Use this engine instead of an embedded one.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Gateway processes. [default: 1]")] = None,
-    config: Annotated[Path | None, typer.Option(help="lastunit.toml. [default: the data directory's]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Gateway processes.", show_default=default_of("workers"))] = None,
+    config: Config = None,
     sample_stock: Annotated[
         bool | None, typer.Option("--sample-stock", help="Start an empty ledger with a sample catalogue.")
     ] = None,
@@ -84,10 +90,13 @@ def demo(
     agents: Annotated[int, typer.Option(min=1, max=10_000, help="How many agents want a unit.")] = 1000,
     units: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many units there are.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="What the agents' moods follow from.")] = 1,
+    with_warehouse: Annotated[bool, typer.Option("--with-warehouse", help="A warehouse's day instead.")] = False,
 ) -> None:
     """Run a flash sale over real HTTP in the terminal, and prove from the ledger that nothing was sold twice."""
-    from app.demo import run_demo  # noqa: PLC0415 - a quick --help
+    from app.demo import run_demo, run_warehouse_demo  # noqa: PLC0415 - a quick --help
 
+    if with_warehouse:
+        raise typer.Exit(0 if run_warehouse_demo() else 1)
     raise typer.Exit(0 if run_demo(agents=agents, units=units, seed=seed) else 1)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
@@ -16,26 +16,33 @@ from starlette.routing import BaseRoute
 
 import app
 from app.api.admin import admin_routes
+from app.api.connectors import connector_routes
 from app.api.documentation import PROBLEM_SCHEMA
 from app.api.front import Front
 from app.api.ledger import ledger_routes
 from app.api.lists import list_routes
 from app.api.operations import operation_routes
 from app.api.problems import Problem, of_fault
+from app.api.reconciliations import reconciliation_routes
 from app.api.requests import validation_problem
 from app.api.reservations import hot_reservation_routes, reservation_routes
 from app.api.routing import HotTable
 from app.api.services import Services
 from app.api.stock import hot_stock_routes, stock_routes
 from app.api.stock_files import stock_file_routes
+from app.api.webhooks import webhook_routes
 from app.domain.errors import ArchiveUnavailable, EngineError, StartupError
+from app.ingest.poller import poll_sources
+from app.ingest.source_watch import watched_sources
 from app.observability import metrics
 from app.observability.logging import configure_logging
 from app.projections.archive.rollback import refuse_rollback, watch_rollback
-from app.settings import Settings, load_settings
+from app.settings import Settings
 from app.store.store import Store, make_store
+from app.store.tasks import end_tasks
 from app.workflows.archive_watch import watch_archive
 from app.workflows.parentage import end_with_parent
+from app.workflows.reconciliation import authorities_of, reconcile_regularly
 from app.workflows.sweeper import sweep
 
 GAUGES_SECONDS = 1
@@ -57,7 +64,7 @@ def create_app(settings: Settings) -> Front:
             RequestValidationError: _answer_invalid,
         },
     )
-    hot_routers = (hot_reservation_routes(services), hot_stock_routes(services))
+    hot_routers = (hot_reservation_routes(services), hot_stock_routes(services), webhook_routes(services))
     other_routers = (
         reservation_routes(services),
         stock_routes(services),
@@ -65,6 +72,8 @@ def create_app(settings: Settings) -> Front:
         list_routes(services),
         ledger_routes(services),
         admin_routes(services),
+        connector_routes(services),
+        reconciliation_routes(services),
         operation_routes(services),
     )
     for router in (*hot_routers, *other_routers):
@@ -80,11 +89,10 @@ def create_app(settings: Settings) -> Front:
     )
 
 
-def worker() -> Front:
-    """The gateway of a worker process, its settings from the environment."""
+def worker(settings: Settings) -> Front:
+    """The gateway of a worker process."""
     end_with_parent()
     metrics.forget_the_dead()
-    settings = load_settings()
     configure_logging(settings.log_level)
     return create_app(settings)
 
@@ -102,17 +110,28 @@ async def _lifespan(services: Services) -> AsyncIterator[None]:
         # What start-up made stays: the collector need not look at it again in the middle of a sale.
         gc.collect()
         gc.freeze()
-        stack.callback(asyncio.create_task(_keep_gauges(store)).cancel)
+        await stack.enter_async_context(watched_sources(store, settings.sources))
         stack.push_async_callback(services.archive.close)
         if settings.archive_address is not None:
             await refuse_rollback(settings, store)
-            stack.callback(asyncio.create_task(watch_rollback(store, services.archive)).cancel)
-            stack.callback(asyncio.create_task(watch_archive(store, services.archive_watch)).cancel)
-        if settings.sweep_enabled:
-            sweeper = asyncio.create_task(sweep(store, interval_seconds_max=settings.sweep_interval_seconds_max))
-            stack.callback(sweeper.cancel)
+        stack.push_async_callback(end_tasks, [asyncio.create_task(work) for work in _work_beside(services, store)])
         yield
         services.opened_store = None
+
+
+def _work_beside(services: Services, store: Store) -> Iterator[Coroutine[Any, Any, None]]:
+    """What a gateway does of its own accord while it serves."""
+    settings = services.settings
+    yield _keep_gauges(store)
+    if settings.archive_address is not None:
+        yield watch_rollback(store, services.archive)
+        yield watch_archive(store, services.archive_watch)
+    if settings.sweep_enabled:
+        yield sweep(store, interval_seconds_max=settings.sweep_interval_seconds_max)
+    yield poll_sources(store, services.sources, kind_of=settings.kind_of)
+    authorities, interval_seconds = authorities_of(settings.locations), settings.reconciliation_interval_seconds
+    if authorities and interval_seconds:
+        yield reconcile_regularly(store, authorities, interval_seconds=interval_seconds)
 
 
 async def _keep_gauges(store: Store) -> None:

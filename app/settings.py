@@ -4,25 +4,38 @@ Precedence: command line > environment (`LASTUNIT_<NAME>`) > `lastunit.toml` > t
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
+from app.connectors.source_settings import Sources
 from app.domain.errors import StartupError
 
 ENV_PREFIX = "LASTUNIT_"
 CONFIG_NAME = "lastunit.toml"
+ARCHIVE_NAME = "archive"  # of the embedded engine; after a dash stands where another engine is
 
 
 class LocationSettings(BaseModel):
@@ -72,11 +85,14 @@ class Settings(BaseSettings):
     archive_lag_entries_max: Annotated[int, Field(ge=1, le=100_000_000)] = 1_000_000
     ledger_entries_kept: Annotated[int, Field(ge=1, le=100_000_000)] = 100_000
 
+    reconciliation_interval_seconds: Annotated[float, Field(ge=0, le=900)] = 600.0
+
     body_bytes_max: Annotated[int, Field(ge=1024, le=16 * 1024 * 1024)] = 64 * 1024
     import_bytes_max: Annotated[int, Field(ge=1024, le=1024**3)] = 4 * 1024 * 1024
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     log_requests: bool = False
 
+    sources: Sources = Field(default_factory=dict)
     locations: dict[str, LocationSettings] = Field(default_factory=dict)
 
     def kind_of(self, location_id: str) -> Literal["shared", "dedicated"]:
@@ -88,7 +104,9 @@ class Settings(BaseSettings):
     def archive_address(self) -> str | None:
         """The URL of the archive's database, None when there is no archive."""
         if self.archive_url is None:
-            return f"sqlite:///{self.data_dir / 'archive.sqlite'}"
+            # Each engine has its own: what one has sold is nothing to another that is served from the same directory.
+            name = f"{ARCHIVE_NAME}-{_place_of(self.redis_url)}" if self.redis_url else ARCHIVE_NAME
+            return f"sqlite:///{self.data_dir / name}.sqlite"
         return self.archive_url or None
 
     @model_validator(mode="after")
@@ -98,6 +116,18 @@ class Settings(BaseSettings):
             if getattr(self, smaller) > getattr(self, larger):
                 raise ValueError(f"{smaller} is larger than {larger}: change one of them")
         return self
+
+    @field_validator("locations")
+    @classmethod
+    def _check_authorities(
+        cls, locations: dict[str, LocationSettings], info: ValidationInfo
+    ) -> dict[str, LocationSettings]:
+        for name, location in locations.items():
+            if location.authority is not None and location.authority not in info.data.get(
+                "sources", [location.authority]
+            ):
+                raise ValueError(f"the authority of {name} is no source: name one of [sources.*], or leave it out")
+        return locations
 
     @classmethod
     def settings_customise_sources(
@@ -113,6 +143,18 @@ class Settings(BaseSettings):
         if isinstance(init_settings, InitSettingsSource):
             file_values = init_settings.init_kwargs.pop("file_values", {})
         return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=file_values)
+
+
+def _place_of(url: str) -> str:
+    """Where an engine is, as a part of a file's name: without credentials, and the same for all URLs of one place."""
+    parts = urlsplit(url)
+    authority, path = parts.netloc.rpartition("@")[2], parts.path.strip("/")
+    if authority:
+        place, database = authority if ":" in authority else f"{authority}:6379", path
+    else:
+        place, database = path, ""
+    database = dict(parse_qsl(parts.query)).get("db", database) or "0"
+    return re.sub(r"[^\w.-]+", "-", f"{place}-{database}")
 
 
 def load_settings(overrides: Mapping[str, object] | None = None, *, config: Path | None = None) -> Settings:
@@ -132,9 +174,14 @@ def load_settings(overrides: Mapping[str, object] | None = None, *, config: Path
         return Settings(**given, file_values=file_values)  # type: ignore[call-arg] # customise_sources takes it out
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"])
+        key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
         message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key: remove it or correct its name"
         raise StartupError(f"{_origin_of(key, given, file_values, path)}: {message}.") from None
+    except SettingsError as error:
+        name = str(error).split('"')[1]  # error parsing value for field "locations" from source ...
+        raise StartupError(f"environment variable {_variable(name)}: must be a JSON object.") from None
 
 
 def _check_environment() -> None:
@@ -176,10 +223,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _origin_of(key: str, given: Mapping[str, object], file_values: Mapping[str, object], path: Path | None) -> str:
-    if key in given:
-        return f"option --{key.replace('_', '-')}"
-    if _variable(key) in os.environ:
-        return f"environment variable {_variable(key)}"
-    if key in file_values:
+    name, _, within = key.partition(".")
+    if name in given:
+        return f"option --{name.replace('_', '-')}"
+    if _variable(name) in os.environ:
+        return f"environment variable {_variable(name)}{within and f', key {within!r}'}"
+    if name in file_values:
         return f"{path}: key '{key}'"
     return f"setting '{key}'" if key else "settings"

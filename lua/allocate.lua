@@ -13,8 +13,8 @@
 -- ARGV[5] details json what the caller added, for the ledger
 -- ARGV[6..] sku,location,quantity text,text,integer 1..200 of them, each pair once
 -- REPLY status now_us state agent channel order_id details created_us expires_us sequence lines availability
--- RETURNS too_late not_found too_many_keys idempotency_conflict replayed ended quantity_exceeds location_short
---   unchanged allocated
+-- RETURNS too_late not_found too_many_keys idempotency_conflict replayed ended quantity_exceeds too_many_allocations
+--   location_short unchanged allocated
 -- COST O(lines + allocations), and at most 200 lines of due reservations
 --
 -- `location_short`: a location that is dedicated or has not so many units that are not allocated yet.
@@ -22,13 +22,11 @@
 -- @include integer
 -- @include open_reservation
 -- @include allocations
--- @include append_allocation_entry
 
 -- parse
 local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local not_after_us, token = integer(ARGV[1], 'not_after_us'), ARGV[2]
 local key_hash, fingerprint, details = ARGV[3], ARGV[4], ARGV[5]
-local ALLOCATIONS_MAX = 200
 local wanted, wanted_of, is_named = {}, {}, {}
 for i = 6, #ARGV, 3 do
   local sku, location, quantity = ARGV[i], ARGV[i + 1], integer(ARGV[i + 2], 'quantity', 1)
@@ -52,7 +50,7 @@ elseif record.status ~= 'committed' then
   return reservation_reply('ended', command, record)
 end
 local lines, line_of = parse_lines(record.remaining_lines), {}
-load_lines(command, record, lines, 'committed')
+load_lines(command, record, lines, not record.is_of_order and 'committed')
 for _, line in ipairs(lines) do
   line_of[line.sku] = line
 end
@@ -72,7 +70,7 @@ local function add_change(each, quantity)
   end
   change_at[name].quantity = change_at[name].quantity + quantity
 end
-for _, each in ipairs(load_allocations(command, record)) do
+for _, each in ipairs(load_allocations(command, record, lines)) do
   if wanted_of[each.sku] then
     add_change(each, -each.quantity)
   else
@@ -82,6 +80,9 @@ end
 for _, each in ipairs(wanted) do
   add_change(each, each.quantity)
   allocations[#allocations + 1] = each
+end
+if #allocations > ALLOCATIONS_MAX then
+  return reservation_reply('too_many_allocations', command, record)
 end
 local is_changed = false
 for _, change in ipairs(changes) do
@@ -100,10 +101,7 @@ end
 begin_entries(command)
 for _, change in ipairs(changes) do
   if change.quantity ~= 0 then
-    local line = line_of[change.sku]
-    append_allocation_entry(command, record, line, change, details)
-    store_balances(command, line, record)
-    store_allocated(command, change.sku, change.location, change.quantity)
+    change_allocated(command, record, line_of[change.sku], change.location, change.quantity, details)
   end
 end
 store_allocations(record, allocations)

@@ -13,7 +13,7 @@
 -- ARGV[6..] sku,quantity text,integer the lines to take back, each SKU once; none means all
 -- REPLY status now_us state agent channel order_id details created_us expires_us sequence lines availability
 -- RETURNS too_late not_found too_many_keys idempotency_conflict replayed unchanged ended quantity_exceeds cancelled
--- COST O(lines), and at most 200 lines of due reservations
+-- COST O(lines + allocations, 100 lines of the reservations in its order), and at most 200 lines of due reservations
 --
 -- The state after a part is committed still; cancelled already, and no lines named: unchanged.
 
@@ -45,15 +45,32 @@ local lines = parse_lines(record.remaining_lines)
 if not covers(lines, wanted) then
   return reservation_reply('quantity_exceeds', command, record)
 end
-load_lines(command, record, lines, 'committed')
-local allocations = load_allocations(command, record)
+load_lines(command, record, lines, not record.is_of_order and 'committed')
+local news
+if record.is_of_order then
+  -- @include sell_to_order
+  news = open_order(command, record, '', lines)
+  local is_any, is_wanted = false, true
+  for _, line in ipairs(lines) do
+    line.unshipped = news.unshipped(news, line)
+    is_any = is_any or line.unshipped > 0
+    is_wanted = is_wanted and (not wanted or (wanted[line.sku] or 0) <= line.unshipped)
+  end
+  if not is_any or not is_wanted then
+    return reservation_reply('quantity_exceeds', command, record)
+  end
+end
+local allocations = load_allocations(command, record, lines)
 
 -- write
 local left = {}
 begin_entries(command)
 for _, line in ipairs(lines) do
-  local quantity = wanted and (wanted[line.sku] or 0) or line.quantity
+  local quantity = wanted and (wanted[line.sku] or 0) or line.unshipped or line.quantity
   if quantity > 0 then
+    if news then
+      news.cancel(news, line, quantity)
+    end
     give_back(line, quantity, 'committed')
     append_reservation_entry(command, 'reservation.cancelled', record, line, decimal(quantity), '', details)
     store_balances(command, line, record)
@@ -62,6 +79,7 @@ for _, line in ipairs(lines) do
     left[#left + 1] = line
   end
 end
+trim_allocations(command, record, allocations, lines, details)
 if #left > 0 then
   redis.call('HSET', record.key, 'committed_lines', record.committed_lines)
   record.remaining_lines = format_lines(left)
@@ -72,7 +90,9 @@ if #left > 0 then
 else
   store_status(command, record, 'cancelled', 'retention_ms')
 end
-trim_allocations(command, record, allocations, lines)
+if news then
+  record = news.close(command, news)
+end
 remember(command, record, key_hash, fingerprint)
 end_command(command)
 return reservation_reply('cancelled', command, record)

@@ -15,8 +15,8 @@
 -- REPLY status now_us state agent channel order_id details created_us expires_us sequence lines availability
 -- RETURNS too_late not_found too_many_keys idempotency_conflict replayed unchanged ended quantity_exceeds
 --   reclaiming shortfall committed
--- COST O(lines), at most 200 lines of due reservations, and of each SKU that is short 1,000 holds looked at and 200
---   lines voided
+-- COST O(lines, 100 lines of the reservations in its order), at most 200 lines of due reservations, and of each SKU
+--   that is short 1,000 holds looked at and 200 lines voided
 --
 -- A SKU with a reconciliation window keeps the units reserved until it is over (state pending_reconciliation). Where
 -- more is promised than there is, holds are voided first, this one perhaps among them: no unit is sold that is lost.
@@ -25,6 +25,7 @@
 -- @include wanted_lines
 -- @include open_reservation
 -- @include close_shortfall
+-- @include sell_lines
 
 -- parse
 local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -42,7 +43,8 @@ if early_reply then
 end
 
 -- decide
-if record.status == 'committed' or record.status == 'pending_reconciliation' then
+local is_sold = record.status == 'committed' or record.status == 'fulfilled'
+if is_sold or record.status == 'pending_reconciliation' then
   local committed = parse_lines(record.committed_lines)
   local is_same = wanted and equals(committed, wanted) or not wanted and record.committed_lines == record.lines
   return reservation_reply(is_same and 'unchanged' or 'ended', command, record)
@@ -73,6 +75,13 @@ for _, line in ipairs(lines) do
   end
 end
 
+local news
+local is_named = record.has_order and order_id ~= '' -- what was said of the token is said of the order
+if is_named or hold_us == 0 and (order_id ~= '' or record.has_order) then
+  -- @include sell_to_order
+  news = open_order(command, record, order_id, lines)
+end
+
 -- write
 local status, kind = 'committed', 'reservation.committed'
 local first_expires = record.first_expires or record.expires
@@ -80,27 +89,8 @@ if hold_us > 0 then
   status, kind = 'pending_reconciliation', 'reservation.reconciling'
   record.expires = decimal(command.now_us + hold_us)
 end
-local sold, unsold = {}, {}
 begin_entries(command)
-for _, line in ipairs(lines) do
-  local quantity = wanted and (wanted[line.sku] or 0) or line.quantity
-  line.returned = line.quantity - quantity
-  if quantity > 0 then
-    if hold_us == 0 then
-      sell(line, quantity)
-    end
-    append_reservation_entry(command, kind, record, line, decimal(quantity), '', details)
-    sold[#sold + 1] = line
-  end
-end
-for _, line in ipairs(lines) do
-  if line.returned > 0 then
-    give_back(line, line.returned, 'reserved')
-    append_reservation_entry(command, 'reservation.released', record, line, decimal(line.returned), '', details)
-    unsold[#unsold + 1] = line
-  end
-  store_balances(command, line, record)
-end
+local sold, unsold = sell_lines(command, record, lines, wanted, kind, details, news)
 drop_deadline(command, record, lines)
 if hold_us > 0 then
   store_deadline(command, record, sold)
@@ -115,6 +105,9 @@ if order_id ~= '' then
   redis.call('HSET', record.key, 'order_id', order_id)
 end
 store_status(command, record, status, hold_us == 0 and 'committed_retention_ms')
+if news then
+  record = news.close(command, news)
+end
 remember(command, record, key_hash, fingerprint)
 end_command(command)
 return reservation_reply('committed', command, record)

@@ -4,22 +4,29 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from app.domain.entries import Entry
 from app.domain.outcomes import Done, SkuAnswered
-from app.domain.types import Reservation
+from app.domain.types import Location, Reservation
 from app.projections.archive.reader import Archive, Filter
-from app.projections.archive.views import InventoryRow
+from app.projections.archive.views import InventoryRow, Views
+from app.projections.replay import Replay
 from app.settings import Settings
+from app.store.decoding import decode_policy
 from app.store.ledger import read_entries
 from app.store.readers import ARCHIVE, read_progress
 from app.store.store import Store
 
 ROOT = Path(__file__).parents[1]
-RUN = "import multiprocessing; from app.projections.archive.process import run; run(multiprocessing.Event())"
+RUN = """
+import multiprocessing
+from app.projections.archive.process import run
+from app.settings import load_settings
+run(load_settings(), multiprocessing.Event())
+"""
 
 
 class ArchiverProcess:
@@ -127,3 +134,34 @@ async def _prove_sku(store: Store, row: InventoryRow) -> None:
         "sequence", "on_hand", "reserved", "committed", "backordered", "safety_stock", "available", "shortfall",
     ):  # fmt: skip
         assert getattr(row, name) == getattr(live.state, name), (row.sku, name)
+    assert decode_policy(row.policy) == live.state.policy, row.sku
+    assert places_of(row) == live.state.locations, row.sku
+
+
+def prove_views(replay: Replay, entries: Sequence[Entry]) -> None:
+    """The views of a partition's entries say what their replay says."""
+    views = Views(inventory={}, reservations={}, backorders={}, order_reviews={})
+    views.apply(entries)
+    for sku, row in views.inventory.items():
+        stock = replay.stocks[sku]
+        for name in ("sequence", "on_hand", "reserved", "committed", "backordered", "safety_stock", "shortfall"):
+            assert getattr(row, name) == getattr(stock, name), (sku, name)
+        places = {name: (at.on_hand, at.kind == "shared", at.allocated) for name, at in row.locations.items()}
+        assert places == {name: (at.on_hand, at.is_shared, at.allocated) for name, at in stock.locations.items()}, sku
+    assert views.inventory.keys() == replay.stocks.keys()
+    for token, reservation in views.reservations.items():
+        record = replay.records[token]
+        lines = [(line.sku, line.quantity) for line in reservation.lines.values()]
+        assert lines == [(line.sku, line.quantity) for line in record.current_lines], token
+        assert (reservation.status, reservation.order_id) == (record.status, record.order_id), token
+        for line in reservation.lines.values():
+            assert line.backordered == replay.stocks[line.sku].backordered_of(token), token
+    assert views.reservations.keys() == replay.records.keys()
+
+
+def places_of(row: InventoryRow) -> tuple[Location, ...]:
+    """What a SKU has where, as the engine says it."""
+    return tuple(
+        Location(name, is_shared=at.kind == "shared", on_hand=at.on_hand, allocated=at.allocated)
+        for name, at in sorted(row.locations.items())
+    )

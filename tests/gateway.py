@@ -198,7 +198,7 @@ def refused(answer: Answer, status: int, code: str, **members: type) -> dict[str
     assert answer.headers["content-type"] == "application/problem+json"
     assert ("retry-after" in answer.headers) == (status in (429, 503))
     if code == "validation_failed":
-        members = {"errors": list}
+        members = {"errors": list, **members}
         for error in problem["errors"]:
             shaped(error, {"field": str, "message": str})
     shaped(problem, {**PROBLEM, **members})

@@ -1,19 +1,29 @@
-"""A history of a store, told by its seed: every command, good and bad, in baskets, with keys, in virtual time."""
+"""A history of a store, told by its seed: every command, good and bad, in baskets, with keys, in virtual time.
+
+And what sources outside say meanwhile of the same stock and the same orders: late, twice, one against the other.
+"""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Literal
 
-from app.domain.outcomes import Held
+from app.domain.outcomes import Done, Held
 from app.domain.types import Allocation, Line, Sku, Token
+from app.domain.updates import Delivery, StockUpdate, UpdateResult, UpdateStatus
 from app.store.commands import Idempotency, LocationKind
 from app.store.store import Store
-from tests.virtual_clock import SECOND_US, VirtualClock
+from app.store.updates import apply_delivery, reconcile_skus
+from tests.simulation.sources import SOURCES, deliver, random_fact
+from tests.virtual_clock import SECOND_US, START_US, VirtualClock
 
 SKUS = [Sku(name) for name in "ABCDE"]
 KINDS: dict[str, LocationKind] = {"main": "shared", "east": "shared", "fba": "dedicated"}
 CATEGORIES = ["flowers", "gifts"]
+ORDERS = ["order-1", "order-2", "order-3"]
 NOBODYS = Token("0-" + "x" * 22)
+
+Said = tuple[str, str, int]  # a line: source, delivery, number
 
 
 class History:
@@ -25,13 +35,17 @@ class History:
         self._clock = clock
         self._chance = random.Random(seed)
         self._tokens = [NOBODYS]
+        self._sold: dict[Token, tuple[Line, ...]] = {}
+        self.deliveries: list[Delivery] = []
+        self.applied: set[Said] = set()
         self.outcomes: list[object] = []
 
     async def live(self, steps: int) -> None:
         events: tuple[Callable[[], Awaitable[object]], ...] = (
             self._adjust, self._put_sku, self._put_category, self._transfer, self._reserve, self._reserve,
             self._reserve, self._commit, self._commit, self._release, self._extend, self._pay, self._cancel,
-            self._allocate, self._read, self._wait,
+            self._allocate, self._read, self._wait, self._deliver, self._deliver, self._deliver, self._deliver,
+            self._deliver, self._reconcile,
         )  # fmt: skip
         for _ in range(steps):
             self.outcomes.append(await self._chance.choice(events)())
@@ -55,7 +69,12 @@ class History:
         )  # fmt: skip
 
     async def _put_category(self) -> object:
-        fields = {"safety_stock_units": "1", "backorder_limit": "6", "channel_limits": '{"web":7}'}
+        fields = {
+            "safety_stock_units": "1",
+            "backorder_limit": "6",
+            "channel_limits": '{"web":7}',
+            "low_stock_threshold": "9",
+        }
         kept = dict(self._chance.sample(sorted(fields.items()), self._chance.randint(0, len(fields))))
         partition, category = self._chance.choice(self._keyspace.partitions), self._chance.choice(CATEGORIES)
         return await self._commands.put_category(partition, category, kept)
@@ -67,6 +86,7 @@ class History:
             "backorder_limit": self._chance.choice(["", "0", "4", "9"]),
             "category": self._chance.choice(["", *CATEGORIES]),
             "channel_limits": self._chance.choice(["", '{"web":3}', '{"direct":9,"web":4}']),
+            "low_stock_threshold": self._chance.choice(["", "2"]),
             "max_quantity_per_reservation": self._chance.choice(["", "4"]),
             "reconciliation_hold_us": self._chance.choice(["0", "0", "2000000"]),
             "variant_group": self._chance.choice(["", "shirts"]),
@@ -86,8 +106,12 @@ class History:
         return outcome
 
     async def _commit(self) -> object:
-        order_id, lines = self._chance.choice(["", "order-1"]), self._some_lines()
-        return await self._commands.commit(self._token(), order_id=order_id, lines=lines, idempotency=self._key())
+        token, order_id = self._chance.choice([self._token(), self._tokens[-1]]), self._chance.choice(["", *ORDERS])
+        lines = self._some_lines() if self._chance.random() < 0.3 else []
+        outcome = await self._commands.commit(token, order_id=order_id, lines=lines, idempotency=self._key())
+        if isinstance(outcome, Done):
+            self._sold[token] = outcome.reservation.lines
+        return outcome
 
     async def _release(self) -> object:
         return await self._commands.release(self._token(), idempotency=self._key())
@@ -103,12 +127,48 @@ class History:
         return await self._commands.payment(self._token(), ttl_us=9 * SECOND_US, idempotency=self._key())
 
     async def _cancel(self) -> object:
-        return await self._commands.cancel(self._token(), lines=self._some_lines(), idempotency=self._key())
+        token, lines = self._sale()
+        some = self._chance.sample(lines, self._chance.randint(0, len(lines)))
+        some = [Line(line.sku, self._chance.randint(1, line.quantity)) for line in some]
+        return await self._commands.cancel(token, lines=some, idempotency=self._key())
 
     async def _allocate(self) -> object:
-        lines = self._lines()
+        token, lines = self._sale()
         rows = [Allocation(line.sku, self._location()[0], self._chance.randint(1, line.quantity)) for line in lines]
-        return await self._commands.allocate(self._token(), rows, idempotency=self._key())
+        return await self._commands.allocate(token, rows, idempotency=self._key())
+
+    async def _deliver(self) -> object:
+        delivery = self._delivery()
+        if self.deliveries and self._chance.random() < 0.2:
+            delivery = self._chance.choice(self.deliveries[-8:])
+        self.deliveries.append(delivery)
+        results = await apply_delivery(self._commands, self._keyspace, delivery, kind_of=kind_of)
+        self.applied |= applied(delivery, results)
+        return results
+
+    def _delivery(self) -> Delivery:
+        """Of what a source has seen, it has counted its own; of the others it may have missed the last."""
+        source, number = self._chance.choice(list(SOURCES)), len(self.deliveries) + 1
+        seen = {other: max(0, number - self._chance.randint(1, 9)) for other in self._chance.sample(list(SOURCES), 2)}
+        lines = [self._line(source, at, seen | {source: number}) for at in range(self._chance.choice([1, 1, 1, 2, 4]))]
+        return deliver(source, f"{source}-{number}", lines, may_create_skus=self._chance.random() < 0.5)
+
+    def _line(self, source: str, number: int, clock: dict[str, int]) -> StockUpdate:
+        at_us = self._clock.now_us - START_US + SECOND_US - self._chance.randint(0, SECOND_US)
+        reference, sku = self._chance.choice(ORDERS), self._sku()
+        if self._chance.random() < 0.4:
+            reference, lines = self._sale()
+            sku = self._chance.choice(lines).sku
+        fact = random_fact(self._chance, source, at_us=at_us, clock=clock, order_id=reference)
+        names = self._chance.sample(sorted(KINDS), 2)
+        fact = replace(fact, location_id=names[0], to_location_id=fact.to_location_id and names[1])
+        return replace(fact.line(sku, number=number), channel=self._chance.choice(["direct", "web"]))
+
+    async def _reconcile(self) -> object:
+        keys = self._chance.choice(self._keyspace.partitions)
+        skus = [sku for sku in SKUS if self._keyspace.of_sku(sku) is keys]
+        authorities = {location_id: self._chance.choice(list(SOURCES)) for location_id in KINDS}
+        return await reconcile_skus(self._commands, keys, skus, authorities) if skus else None
 
     async def _read(self) -> object:
         return await self._commands.read(self._token())
@@ -122,6 +182,11 @@ class History:
 
     def _sku(self) -> Sku:
         return self._chance.choice(SKUS)
+
+    def _sale(self) -> tuple[Token, Sequence[Line]]:
+        """Mostly one of the last, as it was sold."""
+        sold = list(self._sold.items())[-4:]
+        return self._chance.choice(sold) if sold and self._chance.random() < 0.8 else (self._token(), self._lines())
 
     def _token(self) -> Token:
         return self._chance.choice(self._tokens[-8:])
@@ -139,3 +204,13 @@ class History:
         if self._chance.random() < 0.5:
             return None
         return Idempotency(("holder", str(self._chance.randrange(40))), f"fingerprint-{self._chance.randrange(2)}")
+
+
+def kind_of(location_id: str) -> LocationKind:
+    return KINDS.get(location_id, "shared")
+
+
+def applied(delivery: Delivery, results: Iterable[UpdateResult]) -> set[Said]:
+    """The lines that did something."""
+    numbers = (result.number for result in results if result.status is UpdateStatus.APPLIED)
+    return {(delivery.source, delivery.delivery_id, number) for number in numbers}

@@ -34,6 +34,7 @@ from app.domain.outcomes import (
     VerbOutcome,
 )
 from app.domain.types import Allocation, Line, Sku, Token
+from app.store.decoding import encode_policy
 from tests.oracle_partition import Partition, Request
 from tests.oracle_stock import LIVE, OPEN, Place, Record, Stock, spoken
 
@@ -133,8 +134,8 @@ class Oracle(Partition):
         if refusal:
             return refusal
         self._begin({**request.data, "order_id": order_id} if order_id else request.data)
-        self._sell_lines(record, wanted)
         record.order_id = order_id
+        self._sell_lines(record, wanted)
         return self._done(record, request)
 
     def _unsaleable(self, record: Record, wanted: Mapping[Sku, int]) -> ReservationEnded | Shortfall | None:
@@ -163,6 +164,7 @@ class Oracle(Partition):
             record.status = "pending_reconciliation"
         else:
             self._end(record, "committed")
+            self._keep_order(record)
 
     def release(self, token: Token, *, request: Request) -> VerbOutcome:
         record = self._opened(token, request)
@@ -194,6 +196,7 @@ class Oracle(Partition):
         self._keep_allocated(record, {} if is_all else record.quantities)
         if is_all:
             self._end(record, "cancelled")
+        self._keep_order(record)
         return self._done(record, request)
 
     def _keep_allocated(self, record: Record, left: dict[Sku, int]) -> None:
@@ -202,6 +205,8 @@ class Oracle(Partition):
         for each in decided:
             units = min(each.quantity, left.get(each.sku, 0))
             self.skus[each.sku].places[each.location_id].allocated -= each.quantity - units
+            if units < each.quantity:
+                self._append_of(record, "stock.allocated", each.sku, units - each.quantity, each.location_id)
             if units:
                 left[each.sku] -= units
                 record.allocations.append(Allocation(each.sku, each.location_id, units))
@@ -310,8 +315,7 @@ class Oracle(Partition):
             stock.withhold()
         self._begin(request.data, reason)
         self._append_stock("stock.adjusted", sku, change, location_id)
-        self._close_shortfall(sku)
-        return self._stock_done(sku, request)
+        return self._stock_done(sku, self._close_shortfall(sku), request)
 
     def transfer(
         self,
@@ -348,8 +352,7 @@ class Oracle(Partition):
         stock.places[to_location_id] = target
         target.on_hand += quantity
         self._append_stock("stock.transferred", sku, quantity, to_location_id)
-        self._close_shortfall(sku)
-        return self._stock_done(sku, request)
+        return self._stock_done(sku, self._close_shortfall(sku), request)
 
     def put_sku(
         self, sku: Sku, policy: Mapping[str, Any], *, may_create: bool, expected_sequence: str = "", request: Request
@@ -363,7 +366,8 @@ class Oracle(Partition):
             return SkuNotFound(sku)
         stock = self.skus.setdefault(sku, Stock())
         stock.say(policy, self.categories)
-        self._begin(request.data)
+        inherited = {"inherited": encode_policy(stock.inherited)} if stock.inherited else {}
+        self._begin({**request.data, **inherited})
         self._append_stock("sku.updated", sku)
         return SkuAnswered(self._state(sku), is_created=is_new)
 

@@ -7,15 +7,20 @@ from typing import Any
 from app.domain.entries import Entry
 from app.domain.outcomes import Done, IdempotencyConflict, ReservationNotFound, SkuAnswered
 from app.domain.types import Line, Remaining, Reservation, Sku, SkuState, Token
-from tests.oracle_stock import LIVE, OPEN, Record, Stock
+from tests.oracle_stock import LIVE, OPEN, Order, Record, Stock
 
 # How much one call settles, in lines: of what it is about, and of all else.
 SETTLED_LINES_MAX = 200
 SETTLED_ELSEWHERE_LINES_MAX = 4
 VOIDED_LINES_MAX = 200
-SEEN_RETENTION_US = 7 * 24 * 3600 * 1_000_000
+DAY_US = 24 * 3600 * 1_000_000
+SEEN_RETENTION_US = 7 * DAY_US
+ORDER_RETENTION_US = 30 * DAY_US
+ORDER_SALES_KEPT_US = 31 * DAY_US
+ORDER_LINES_MAX = 100
 
 Scope = tuple[str, ...]  # of an Idempotency-Key
+OrderName = tuple[str, str]  # channel, and its id there
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Partition:
         self.skus: dict[Sku, Stock] = {}
         self.records: dict[Token, Record] = {}
         self.categories: dict[str, dict[str, Any]] = {}
+        self._orders: dict[OrderName, Order] = {}
         self._answers: dict[Scope, tuple[str, Reservation]] = {}
         self._stock_answers: dict[Scope, tuple[str, int, int]] = {}
         self._common: dict[str, Any] = {}
@@ -99,18 +105,46 @@ class Partition:
                 self._sell(line.sku, line.quantity)
                 self._append(record, "committed", line.sku, line.quantity)
             self._end(record, "committed")
+            self._keep_order(record)
         else:
             self._give_back(record, "expired", record.quantities)
             self._end(record, "expired")
 
+    # What belongs together
+
+    def _keep_order(self, record: Record) -> None:
+        """Something was heard of its order, if it has one: all that was sold into that is kept on."""
+        if record.order_id:
+            order = self._order_of(record)
+            order.at_us = self.now_us
+            for sold in order.records:
+                if sold.status == "committed":
+                    kept_us = max(self._limits.committed_retention_us, ORDER_SALES_KEPT_US)
+                    sold.kept_until_us = self.now_us + kept_us
+
+    def _order_of(self, record: Record) -> Order:
+        """The one that it names; one of its own, where that one has no room for it."""
+        for name in (record.order_id, record.token):
+            order = self._orders.get((record.channel, name))
+            if order is None or self.now_us - order.at_us > ORDER_RETENTION_US:
+                order = Order()
+            if record in order.records:
+                return order
+            if sum(len(each.first_lines) for each in (*order.records, record)) <= ORDER_LINES_MAX:
+                self._orders[record.channel, name] = order
+                order.records.append(record)
+                return order
+        raise AssertionError("a reservation has no more lines than an order may have")
+
     # What is no longer there
 
-    def _close_shortfall(self, sku: Sku) -> None:
+    def _close_shortfall(self, sku: Sku) -> int:
         """Voids whole reservations, as entries of the command in hand, until what is left of them is there.
 
-        Held ones first, then those in their reconciliation window, the newest first; not those that need no stock.
+        Held ones first, then those in their reconciliation window, the newest first; not those that need no stock. What
+        is beyond a bound is voided by commands of their own. Returns the SKU's sequence before these.
         """
-        stock, lines = self.skus[sku], 0
+        stock, lines, sequence = self.skus[sku], 0, 0
         self._common |= {"data": {}, "reason": "shortfall"}
         for status in ("held", "pending_reconciliation"):
             for record in reversed(self.records.values()):
@@ -118,16 +152,18 @@ class Partition:
                 needs_stock = units > stock.uncovered.get(record, 0)
                 if stock.shortfall and record.status == status and needs_stock:
                     if lines + len(record.lines) > VOIDED_LINES_MAX:
+                        sequence = sequence or stock.sequence
                         self._begin({}, "shortfall")
                         lines = 0
                     lines += len(record.lines)
                     self._give_back(record, "voided", record.quantities, last=sku)
                     self._end(record, "voided")
+        return sequence or stock.sequence
 
     # What has rested
 
-    def forget(self) -> tuple[list[Record], list[Scope]]:
-        """Lets go of what is past its retention: reservations with their answers, answers of commands on SKUs."""
+    def forget(self) -> tuple[list[Record], list[Scope], list[OrderName]]:
+        """Lets go of what has rested: reservations with their answers, answers of commands on SKUs, orders."""
         rested = [r for r in self.records.values() if r.kept_until_us is not None and r.kept_until_us <= self.now_us]
         for record in rested:
             del self.records[record.token]
@@ -135,7 +171,10 @@ class Partition:
         stale = [scope for scope, (_, _, until_us) in self._stock_answers.items() if until_us <= self.now_us]
         for scope in stale:
             del self._stock_answers[scope]
-        return rested, stale
+        old = [name for name, order in self._orders.items() if order.at_us + ORDER_SALES_KEPT_US <= self.now_us]
+        for name in old:
+            del self._orders[name]
+        return rested, stale, old
 
     # What the commands are made of
 
@@ -176,11 +215,11 @@ class Partition:
             return IdempotencyConflict()
         return SkuAnswered(replace(self._state(sku), sequence=sequence), is_replayed=True)
 
-    def _stock_done(self, sku: Sku, request: Request) -> SkuAnswered:
+    def _stock_done(self, sku: Sku, sequence: int, request: Request) -> SkuAnswered:
         if request.scope:
             until_us = self.now_us + SEEN_RETENTION_US
-            self._stock_answers[request.scope] = request.fingerprint, self.skus[sku].sequence, until_us
-        return SkuAnswered(self._state(sku))
+            self._stock_answers[request.scope] = request.fingerprint, sequence, until_us
+        return SkuAnswered(replace(self._state(sku), sequence=sequence))
 
     def _sell(self, sku: Sku, quantity: int) -> None:
         self.skus[sku].reserved -= quantity

@@ -59,6 +59,14 @@ class Record:
 
 
 @dataclass(slots=True)
+class Order:
+    """The reservations that were sold into an order of a channel, and when something was last heard of it."""
+
+    records: list[Record] = field(default_factory=list)
+    at_us: int = 0
+
+
+@dataclass(slots=True)
 class Stock:
     """A SKU. `promised` is what a channel has of it, held and sold; `said` what its policy says of its own.
 
@@ -73,6 +81,7 @@ class Stock:
     promised: Counter[str] = field(default_factory=Counter)
     uncovered: dict[Record, int] = field(default_factory=dict)
     said: dict[str, Any] = field(default_factory=dict)
+    inherited: dict[str, Any] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
 
     @property
@@ -119,7 +128,9 @@ class Stock:
     def say(self, changes: Mapping[str, Any], categories: Mapping[str, Mapping[str, Any]]) -> None:
         """Changes the policy. Where it says nothing, its category speaks, if that says anything."""
         self.said = spoken({**self.said, **changes})
-        self.policy = Policy(**{**categories.get(self.said.get("category", ""), {}), **self.said})
+        defaults = categories.get(self.said.get("category", ""), {})
+        self.inherited = {name: value for name, value in defaults.items() if name not in self.said}
+        self.policy = Policy(**self.inherited, **self.said)
         self.withhold()
 
     def mismatch(self, expected_sequence: str) -> SequenceMismatch | None:

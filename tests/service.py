@@ -111,7 +111,10 @@ class Home:
     ) -> "subprocess.Popen[str]":
         """Starts `lastunit serve` with these options, and settings in its environment; it need not come up."""
         given = settings if self._is_archived else {"archive_url": "", **settings}
-        environment = {f"LASTUNIT_{name.upper()}": str(value) for name, value in given.items()}
+        environment = {
+            f"LASTUNIT_{name.upper()}": json.dumps(value) if isinstance(value, dict) else str(value)
+            for name, value in given.items()
+        }
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *python, "serve", "--data-dir", str(self.data_dir), *options],

@@ -28,11 +28,21 @@ RECOUNT = (
     "More is promised than there is, though the holds that could be voided are. Count again, bring units in, or cancel "
     "sales."
 )
+CHECK_SHIPMENT = (
+    "More left for this order than anybody is known to have sold; the units beyond still count as on hand. Have the "
+    "sale that is missing told, or count the location."
+)
+STOP_SHIPMENT = (
+    "Units were picked, packed or shipped that the order had cancelled. Stop the parcel and put them back, or take "
+    "them in as a return."
+)
 # kind of review -> what to do
 ADVICE = {
     "payment_expired": {"action": "void_payment", "detail": VOID_PAYMENT},
     "backorder_due": {"action": "settle_backorder", "detail": SETTLE_BACKORDER},
     "shortfall": {"action": "recount", "detail": RECOUNT},
+    "shipped_beyond_sold": {"action": "check_shipment", "detail": CHECK_SHIPMENT},
+    "moved_though_cancelled": {"action": "stop_shipment", "detail": STOP_SHIPMENT},
 }
 
 
@@ -108,6 +118,8 @@ def _review_payload(row: Review) -> dict[str, Any]:
         "since": rfc3339(row.since_us),
         "sku": row.sku,
         "token": row.token,
+        "channel": row.channel,
+        "order_id": row.order_id,
         "quantity": row.units or None,
         "advice": ADVICE[row.kind],
     }

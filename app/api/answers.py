@@ -17,6 +17,8 @@ from app.domain.outcomes import (
     Done,
     Held,
     IdempotencyConflict,
+    Imported,
+    ImportOutcome,
     LifetimeExceeded,
     LocationShort,
     OutOfStock,
@@ -32,13 +34,14 @@ from app.domain.outcomes import (
     SkuAnswered,
     SkuNotFound,
     StockBelowZero,
+    TooManyAllocations,
     TooManyKeys,
     TooManyLocations,
     TransferOutcome,
     VerbOutcome,
 )
 from app.domain.pressure import PROCEED, Advice, advice_for, pressure_of
-from app.domain.types import Remaining, Reservation, Sku, SkuState
+from app.domain.types import ALLOCATIONS_MAX, Remaining, Reservation, Sku, SkuState
 
 MICROSECONDS = 1_000_000
 SCHEMA_VERSION = "1.0"
@@ -113,11 +116,8 @@ def verb_answer(outcome: VerbOutcome, *, verb: str) -> Answer:
                 "A count left fewer units than are promised, so none of them is sold now. Retry until the hold ends; "
                 "void the payment if it does.",
             )
-        case LocationShort():
-            raise Problem(
-                "stock_below_zero",
-                "A location is not shared, or has fewer units left to allocate than are asked of it: choose another.",
-            )
+        case LocationShort() | TooManyAllocations():
+            raise _not_allocated(outcome)
         case LifetimeExceeded():
             raise Problem("lifetime_exceeded", "The deadline would pass the longest life a reservation may have.")
         case TooManyKeys():
@@ -129,6 +129,19 @@ def verb_answer(outcome: VerbOutcome, *, verb: str) -> Answer:
             raise _idempotency_conflict()
         case _:
             assert_never(outcome)
+
+
+def _not_allocated(outcome: LocationShort | TooManyAllocations) -> Problem:
+    if isinstance(outcome, LocationShort):
+        return Problem(
+            "stock_below_zero",
+            "A location is not shared, or has fewer units left to allocate than are asked of it: choose another.",
+        )
+    return Problem(
+        "validation_failed",
+        f"The units of a reservation are taken from {ALLOCATIONS_MAX} places at most, a SKU at a location each.",
+        _field("lines"),
+    )
 
 
 def sku_answer(
@@ -155,6 +168,17 @@ def sku_answer(
             raise Problem("stock_below_zero", "The location holds fewer units than the adjustment takes off.")
         case AboveLimit():
             raise Problem("validation_failed", "On hand would be more than 10^12 units.", _field("delta"))
+        case IdempotencyConflict():
+            raise _idempotency_conflict()
+        case _:
+            assert_never(outcome)
+
+
+def import_answer(outcome: ImportOutcome) -> Answer:
+    """200 with how many rows a file has, and how many changed something; or the refusal."""
+    match outcome:
+        case Imported(rows, changed, is_replayed):
+            return answer(200, {"rows": rows, "changed": changed}, *((REPLAYED_HEADER,) if is_replayed else ()))
         case IdempotencyConflict():
             raise _idempotency_conflict()
         case _:
@@ -266,6 +290,8 @@ def sku_payload(state: SkuState) -> dict[str, Any]:
 def entry_payload(entry: Entry) -> dict[str, Any]:
     """A ledger entry as the contract shows it; what only some entries have stands in `data`."""
     data = dict(entry.data)
+    occurred_at_us = data.pop("occurred_at_us", None)
+    delivery_id, clock = data.pop("delivery_id", None), data.pop("clock", None)
     if entry.expires_us is not None:
         data["expires_at"] = rfc3339(entry.expires_us)
     if entry.safety_stock is not None:
@@ -290,9 +316,9 @@ def entry_payload(entry: Entry) -> dict[str, Any]:
         "agent_id": entry.agent_id,
         "channel": entry.channel,
         "source": entry.source,
-        "delivery_id": None,
-        "occurred_at": None,
-        "clock": None,
+        "delivery_id": delivery_id or None,  # a poll has none
+        "occurred_at": rfc3339(occurred_at_us) if isinstance(occurred_at_us, int) else None,
+        "clock": clock,
         "reason": entry.reason or None,
         "data": data,
     }

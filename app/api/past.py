@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 from app.api.problems import invalid
 from app.api.services import Services
@@ -17,6 +16,7 @@ from app.domain.outcomes import (
     SkuNotFound,
     VerbOutcome,
 )
+from app.domain.times import parse_time
 from app.domain.types import Line, Location, Sku, SkuState, Token
 from app.projections.archive.past import AsOf, inventory_as_of
 from app.projections.archive.views import LIVE
@@ -24,13 +24,12 @@ from app.store.clock import MICROSECONDS
 from app.store.decoding import decode_policy
 from app.store.state import read_meta
 
-EPOCH = datetime.fromtimestamp(0, UTC)
-RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 SEQUENCE = re.compile(r"[0-9]{1,16}")
 # How long a question waits for what has just happened to be archived.
 LOOKS_MAX, LOOK_SECONDS = 40, 0.05
 # What a release answers with 200, as it is.
 GIVEN_BACK = ("released", "expired", "voided")
+SOLD = ("committed", "fulfilled")
 
 
 async def recalled(services: Services, token: Token, *, verb: str, lines: Sequence[Line]) -> VerbOutcome:
@@ -47,7 +46,7 @@ async def recalled(services: Services, token: Token, *, verb: str, lines: Sequen
     is_done = (
         verb == "read"
         or (verb == "release" and found.status in GIVEN_BACK)
-        or (verb == "commit" and found.status == "committed" and _are_sold(found.lines, lines))
+        or (verb == "commit" and found.status in SOLD and _are_sold(found.lines, lines))
     )
     return Done(found, is_replayed=False, has_effect=False) if is_done else ReservationEnded(found)
 
@@ -89,11 +88,9 @@ def _parse_moment(as_of: str) -> tuple[int | None, int | None]:
     if SEQUENCE.fullmatch(as_of):
         return int(as_of), None
     try:
-        if RFC_3339.fullmatch(as_of):
-            return None, (datetime.fromisoformat(as_of.upper()) - EPOCH) // timedelta(microseconds=1)
-    except ValueError:
-        pass  # no such day or hour
-    raise invalid("as_of", "must be a sequence, or a time like 2030-05-01T12:00:00Z")
+        return None, parse_time(as_of)
+    except ValueError as error:
+        raise invalid("as_of", f"{error}, or a sequence") from None
 
 
 async def _await_archived(services: Services, partition: int, sequence: int) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 
 import msgspec
 
-from app.domain.errors import ArchiveUnavailable, Backpressure, EngineBusy, EngineError, OutcomeUnknown
+from app.domain.errors import (
+    ArchiveUnavailable,
+    Backpressure,
+    DeadLettersFull,
+    EngineBusy,
+    EngineError,
+    OutcomeUnknown,
+)
 
 CONTENT_TYPE = b"application/problem+json"
 RETRY_AFTER_SECONDS = 1
@@ -83,6 +90,12 @@ def of_fault(error: EngineError | ArchiveUnavailable) -> Problem:
             )
         case EngineBusy():
             return Problem("busy", "The command came too late to be run and had no effect. Repeat it.")
+        case DeadLettersFull():
+            return Problem(
+                "busy",
+                "The delivery could not be used, and there is no room to keep it: too many wait for a person already. "
+                "Deliver it again later.",
+            )
         case Backpressure():
             return Problem("backpressure", "Too many calls wait for the ledger. Nothing happened; come back later.")
         case _:
@@ -116,8 +129,23 @@ def _kinds(*rows: tuple[str, int, str, bool, str]) -> dict[str, Kind]:
 RESERVE_AGAIN = "Reserve again if the units are still wanted."
 KINDS = _kinds(
     ("malformed_request", 400, "Malformed request", False, "Send one JSON value in UTF-8: no NaN, no duplicate keys."),
+    (
+        "webhook_signature_invalid",
+        401,
+        "Webhook signature invalid",
+        False,
+        "Sign the bytes that you send, as Standard Webhooks has it, with a secret of the source in lastunit.toml.",
+    ),
+    (
+        "webhook_timestamp_out_of_tolerance",
+        401,
+        "Webhook timestamp out of tolerance",
+        False,
+        "Sign each attempt anew, with the time of now; both clocks must be right to five minutes.",
+    ),
     ("sku_not_found", 404, "SKU not found", False, "Check the spelling; an operator creates SKUs by adjusting or PUT."),
     ("reservation_not_found", 404, "Reservation not found", False, "Check the token; ended ones are kept for a day."),
+    ("source_not_found", 404, "Source not found", False, "Check the name; lastunit.toml has a table for each source."),
     ("not_found", 404, "Not found", False, "Check the path; /docs lists them all."),
     ("method_not_allowed", 405, "Method not allowed", False, "Use a method that the Allow header names."),
     ("out_of_stock", 409, "Out of stock", True, "Follow the advice of each line that is short."),

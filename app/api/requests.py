@@ -167,8 +167,11 @@ def _id_in_path(raw: str, missing: str, name: str, *, is_writing: bool) -> str:
     raise Problem(missing, f"The {name} in the path cannot exist: it {message}.")
 
 
-def idempotency_of(request: Request, agent_id: str, body: BaseModel) -> Idempotency | None:
-    """The request's Idempotency-Key with its scope and fingerprint, None without one."""
+def idempotency_of(request: Request, agent_id: str, body: BaseModel | bytes) -> Idempotency | None:
+    """The request's Idempotency-Key with its scope and fingerprint, None without one.
+
+    `body` is the body as validated, or bytes that stand for it: of a file, its digest.
+    """
     given = request.headers.getlist("idempotency-key")
     if not given:
         return None
@@ -177,7 +180,9 @@ def idempotency_of(request: Request, agent_id: str, body: BaseModel) -> Idempote
         key = re.sub(r'\\(["\\])', r"\1", quoted[1])
     if len(given) > 1 or not 1 <= len(key) <= KEY_CHARACTERS_MAX or not (key.isascii() and key.isprintable()):
         raise invalid("Idempotency-Key", f"must come once and have 1 to {KEY_CHARACTERS_MAX} visible ASCII characters")
-    canonical = msgspec.json.encode(body.model_dump(mode="json"), order="deterministic")
+    canonical = (
+        body if isinstance(body, bytes) else msgspec.json.encode(body.model_dump(mode="json"), order="deterministic")
+    )
     fingerprint = hashlib.blake2b(canonical, digest_size=16).hexdigest()
     return Idempotency(scope=("", agent_id, request.method, request.scope["path"], key), fingerprint=fingerprint)
 

@@ -117,9 +117,11 @@ class HotTable:
             scope["path_params"] = {}
             return route
         head, _, tail = path.rpartition("/")
-        head, _, parameter = head.rpartition("/")
-        route = self._routes.get((method, head, tail))
-        if route is None or not parameter:
+        outer, _, parameter = head.rpartition("/")
+        route = self._routes.get((method, outer, tail)) if tail else None
+        if route is None:
+            route, parameter = self._routes.get((method, head, "")), tail
+        if route is None or not parameter or "{" not in route.path:
             return None
         scope["path_params"] = {route.parameter_name: parameter}
         return route

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, WithJsonSchema, model_validator
 
 from app.api.requests import Id, StrictModel
+from app.domain.types import ALLOCATIONS_MAX
 
 QUANTITY_MAX = 1_000_000
 UNITS_MAX = 10**12
 LINES_MAX = 100
 SKUS_MAX = 100
 SUBSTITUTES_MAX = 20
-ALLOCATIONS_MAX = 200
 CHANNEL_LIMITS_MAX = 100
 METADATA_PAIRS_MAX = 20
 METADATA_CHARACTERS_MAX = 500
@@ -366,17 +366,22 @@ class BackorderListAnswer(BaseModel):
 class ReviewAdviceAnswer(BaseModel):
     """What to do about it."""
 
-    action: Literal["void_payment", "settle_backorder", "recount"]
+    action: Literal["void_payment", "settle_backorder", "recount", "check_shipment", "stop_shipment"]
     detail: str
 
 
 class ReviewAnswer(BaseModel):
-    """Something that a person decides: about a reservation, or about a SKU."""
+    """Something that a person decides: about a reservation, a SKU, or a SKU in an order.
 
-    kind: Literal["payment_expired", "backorder_due", "shortfall"]
+    An order without a name is its reservation's, and has the token for one.
+    """
+
+    kind: Literal["payment_expired", "backorder_due", "shortfall", "shipped_beyond_sold", "moved_though_cancelled"]
     since: Time
     sku: str | None
     token: str | None
+    channel: str | None
+    order_id: str | None
     quantity: Annotated[int, Field(ge=1)] | None
     advice: ReviewAdviceAnswer
 
@@ -451,3 +456,4 @@ class ProblemAnswer(BaseModel):
     retryable: bool
     errors: list[FieldError] | None = None
     lines: list[ShortLineAnswer] | None = None
+    dead_letter_id: str | None = None

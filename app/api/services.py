@@ -1,7 +1,9 @@
 """What every route works with, handed to the rooms that make routes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from app.ingest.intake import Source, make_sources
 from app.projections.archive.reader import Archive
 from app.settings import Settings
 from app.store.commands import Commands
@@ -11,16 +13,18 @@ from app.workflows.archive_watch import Watch
 
 @dataclass(slots=True)
 class Services:
-    """The settings, the archive, how far it is behind, and the store once the service has started."""
+    """The settings, the sources, the archive, how far it is behind, and the store once the service has started."""
 
     settings: Settings
     opened_store: Store | None = None
     archive: Archive = field(init=False)
     archive_watch: Watch = field(init=False)
+    sources: Mapping[str, Source] = field(init=False)
 
     def __post_init__(self) -> None:
         self.archive = Archive.of(self.settings)
         self.archive_watch = Watch(self.settings.archive_lag_entries_max)
+        self.sources = make_sources(self.settings)
 
     @property
     def store(self) -> Store:
@@ -36,4 +40,4 @@ class Services:
 
     def now_us(self) -> int:
         """Engine time now; where the partitions' clocks differ, the latest."""
-        return max(clock.now_us() for clock in self.store.partitions.clocks)
+        return self.store.now_us()

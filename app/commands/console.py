@@ -9,11 +9,21 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-DataDir = Annotated[Path | None, typer.Option(help="The service's data directory. [default: data]")]
-RedisUrl = Annotated[str | None, typer.Option(help="Use this engine instead of the data directory's.")]
-Config = Annotated[Path | None, typer.Option(help="lastunit.toml. [default: the data directory's]")]
+from app.settings import Settings
 
 OnProgress = Callable[[str, float], None]  # what it is at, and how much of that is done, 0 to 1
+
+
+def default_of(name: str) -> str:
+    """A setting's default, for the help of its option: given as such, the option would hide environment and file."""
+    return str(Settings.model_fields[name].default)
+
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="The service's data directory.", show_default=default_of("data_dir"))
+]
+RedisUrl = Annotated[str | None, typer.Option(help="Use this engine instead of the data directory's.")]
+Config = Annotated[Path | None, typer.Option(help="lastunit.toml.", show_default="the data directory's")]
 
 
 @contextmanager

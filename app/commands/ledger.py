@@ -29,10 +29,12 @@ def rebuild(
     *,
     source: Annotated[
         str | None,
-        typer.Option("--from", help="A backup, another data directory or another engine's URL. [default: the archive]"),
+        typer.Option(
+            "--from", help="A backup, another data directory or another engine's URL.", show_default="the archive"
+        ),
     ] = None,
     partitions: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Write it for so many partitions. [default: as it was]")
+        int | None, typer.Option(min=1, max=1024, help="Write it for so many partitions.", show_default="as it was")
     ] = None,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,

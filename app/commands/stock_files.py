@@ -11,13 +11,14 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from app.domain.outcomes import Imported
 from app.observability.logging import configure_logging
 from app.settings import Settings
 from app.store.engine import open_engine
 from app.store.store import Store, make_store
 from app.workflows.stock_files.exporting import export_stock
 from app.workflows.stock_files.faults import StockFileError
-from app.workflows.stock_files.importing import Imported, import_stock
+from app.workflows.stock_files.importing import import_stock
 
 STEPS = {"read": "reading", "check": "checking", "apply": "applying", "export": "writing"}
 

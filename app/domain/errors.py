@@ -8,11 +8,13 @@ The tree::
     ├── DataGone                the data directory was taken away from under its engine
     ├── LedgerBroken            an entry contradicts the entries before it
     ├── ArchiveUnavailable      the archive's database is away, locked, full, or turned off
+    ├── MappingsFull            a source has as many names for our SKUs and locations as it may
     ├── ForeignLedger           what was read of the ledger is not what the engine has: rolled back, or exchanged
     └── EngineError             a command met a fault of the engine
         ├── EngineUnavailable   not executed: no connection, loading, out of memory, read only, ...
         ├── EngineBusy          not executed: it reached the engine past its not-after time, or too much was due
         ├── Backpressure        not executed: too many calls wait already, or it waited too long
+        ├── DeadLettersFull     not kept: so much that could not be used waits for a person already
         ├── OutcomeUnknown      sent, but no answer: it may have happened
         └── EngineCorrupt       our bug or a damaged keyspace: a script said BADARG, INVARIANT or WRONGTYPE
 
@@ -52,6 +54,10 @@ class ForeignLedger(LastunitError):
     """What was read of the ledger is not what the engine has: it was rolled back, or exchanged for another."""
 
 
+class MappingsFull(LastunitError):
+    """A source has as many names for our SKUs and locations as it may have; `str(error)` says how many."""
+
+
 class EngineError(LastunitError):
     """A command met a fault of the engine."""
 
@@ -66,6 +72,10 @@ class EngineBusy(EngineError):
 
 class Backpressure(EngineError):
     """The command was not sent: too many calls wait for the engine already, or this one waited too long."""
+
+
+class DeadLettersFull(EngineError):
+    """A delivery that could not be used was not kept: there is no room. Its sender delivers again."""
 
 
 class OutcomeUnknown(EngineError):

@@ -112,6 +112,11 @@ class LocationShort:
 
 
 @dataclass(frozen=True, slots=True)
+class TooManyAllocations:
+    """The units of the sale would be taken from more places than a reservation may name."""
+
+
+@dataclass(frozen=True, slots=True)
 class LifetimeExceeded:
     """The deadline would pass the reservation's maximum lifetime."""
 
@@ -133,6 +138,7 @@ VerbOutcome = (
     | QuantityExceeds
     | Shortfall
     | LocationShort
+    | TooManyAllocations
     | LifetimeExceeded
     | Done
 )
@@ -176,3 +182,18 @@ AdjustOutcome = IdempotencyConflict | SequenceMismatch | TooManyLocations | Stoc
 TransferOutcome = AdjustOutcome | SkuNotFound
 PutSkuOutcome = SkuNotFound | SequenceMismatch | SkuAnswered
 AvailabilityOutcome = SkuNotFound | SkuAnswered
+
+
+# Imports of stock
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The stock is as a file says: it has so many rows, of which so many changed something."""
+
+    rows: int
+    changed: int
+    is_replayed: bool = False
+
+
+ImportOutcome = IdempotencyConflict | Imported

@@ -8,6 +8,7 @@ Sku = NewType("Sku", str)
 Token = NewType("Token", str)
 
 REVIEW_DUE_AFTER_US = 24 * 3600 * 1_000_000
+ALLOCATIONS_MAX = 200  # of a reservation, and of a call
 
 
 @dataclass(frozen=True, slots=True)

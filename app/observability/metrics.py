@@ -31,6 +31,15 @@ refusals_total = Counter("lastunit_refusals_total", "Answers that are problems, 
 held_units_total = Counter("lastunit_held_units_total", "Units held by reservations made here.")
 committed_units_total = Counter("lastunit_committed_units_total", "Units sold by commits made here.")
 swept_lines_total = Counter("lastunit_swept_lines_total", "Lines of due reservations that the sweeper settled.")
+deliveries_total = Counter(
+    "lastunit_deliveries_total", "Webhooks that came, by source and by what became of them.", ["source", "status"]
+)
+delivery_seconds = Histogram(
+    "lastunit_delivery_seconds",
+    "Time from a webhook's head to its answer, its effect in the ledger.",
+    ["source"],
+    buckets=SECONDS_BUCKETS,
+)
 engine_in_flight = Gauge(
     "lastunit_engine_in_flight", "Calls sent to the engine and not answered.", multiprocess_mode="livesum"
 )
@@ -64,6 +73,54 @@ ledger_dropped_entries = Gauge(
     "Entries that have left the engine, and are in the archive alone.",
     multiprocess_mode="livemostrecent",
 )
+dead_letters_open = Gauge(
+    "lastunit_dead_letters_open",
+    "Deliveries that could not be used and wait for a person.",
+    multiprocess_mode="livemostrecent",
+)
+source_silent = Gauge(
+    "lastunit_source_silent",
+    "1 where nothing of a source has succeeded for its silent_after_seconds.",
+    ["source"],
+    multiprocess_mode="livemostrecent",
+)
+polls_total = Counter(
+    "lastunit_polls_total", "Polls of a source, by how they ended: done or failed.", ["source", "end"]
+)
+poll_page_seconds = Histogram(
+    "lastunit_poll_page_seconds",
+    "Time from asking a source for a page to having it, or to knowing that there is none.",
+    ["source"],
+    buckets=SECONDS_BUCKETS,
+)
+polled_rows_total = Counter("lastunit_polled_rows_total", "Rows of pages that were polled, usable or not.", ["source"])
+breaker_open = Gauge(
+    "lastunit_breaker_open",
+    "1 while a source is not asked because too many of its answers failed or were slow.",
+    ["source"],
+    multiprocess_mode="livemostrecent",
+)
+drifts_total = Counter(
+    "lastunit_drifts_total",
+    "Locations that had other than their authority said, by the authority and by what became of it.",
+    ["source", "status"],
+)
+drift_units = Gauge(
+    "lastunit_drift_units",
+    "Units by which locations differed from this authority in the last reconciliation.",
+    ["source"],
+    multiprocess_mode="livemostrecent",
+)
+reconciled_locations = Gauge(
+    "lastunit_reconciled_locations",
+    "Locations of SKUs that the last reconciliation compared.",
+    multiprocess_mode="livemostrecent",
+)
+reconciliation_seconds = Histogram(
+    "lastunit_reconciliation_seconds",
+    "Time that a reconciliation of all SKUs took.",
+    buckets=(0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0),
+)
 
 _children: dict[tuple[str, str, int], Histogram] = {}
 
@@ -75,6 +132,12 @@ def observe_request(route: str, method: str, status: int, seconds: float) -> Non
     if child is None:
         child = _children[key] = requests_seconds.labels(route, method, str(status))
     child.observe(seconds)
+
+
+def observe_delivery(source: str, status: str, seconds: float) -> None:
+    """Counts one webhook of a source that is configured."""
+    deliveries_total.labels(source, status).inc()
+    delivery_seconds.labels(source).observe(seconds)
 
 
 def forget_the_dead() -> None:

@@ -21,6 +21,8 @@ STAYS_LIVE = frozenset(
     {"reservation.held", "reservation.extended", "reservation.payment_pending", "reservation.reconciling"}
 )
 
+OF_SALE = frozenset({"reservation.committed", "reservation.released"})
+
 Pages = AsyncIterator[tuple[int, Sequence[Entry]]]
 
 
@@ -75,7 +77,11 @@ class Deal:
 
     def _part_of(self, entry: Entry, index: int, command: Sequence[Entry]) -> Entry:
         """What an entry says besides its own line, of the lines that are in its partition."""
-        if entry.type == "stock.allocated":
+        if entry.type in OF_SALE and any(
+            (other.type, other.token) == ("reservation.committed", entry.token) for other in command
+        ):  # its order may lie otherwise now: whoever replays it is told what became of the sale
+            return replace(entry, data={**entry.data, "parted": True})
+        if "allocations" in entry.data:
             rows = msgspec.convert(entry.data["allocations"], list[tuple[Sku, str, int]])
             here = [row for row in rows if self._keyspace.of_sku(row[0]).index == index]
             return replace(entry, data={**entry.data, "allocations": here})

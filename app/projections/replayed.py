@@ -1,14 +1,17 @@
 """What the entries of a partition leave behind: its SKUs and reservations, and the keys that an engine has for them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from app.domain.facts import Count, Facts
+from app.domain.orders import ORDER_KEPT_US, Order, OrderLine
 from app.domain.types import Allocation, Line, Policy, Sku, Token
 from app.store.keys import PartitionKeys
 from app.store.state import State
 
 OPEN = frozenset({"held", "payment_pending"})
 LIVE = OPEN | {"pending_reconciliation"}
+SOLD = frozenset({"committed", "fulfilled"})
 
 
 @dataclass(slots=True)
@@ -18,6 +21,7 @@ class Place:
     is_shared: bool
     on_hand: int = 0
     allocated: int = 0
+    facts: Facts = field(default_factory=Facts)
 
 
 @dataclass(slots=True)
@@ -102,6 +106,8 @@ class Record:
     order_id: str | None = None
     first_expires_us: int | None = None
     rests_since_us: int | None = None  # when it ended, or was sold
+    has_order: bool = False  # one of its own, named by its token
+    is_parted: bool = False  # sold when the ledger had other partitions: what became of it by its order is only told
     allocations: tuple[Allocation, ...] = ()
     remembered: dict[str, str] = field(default_factory=dict)
 
@@ -110,12 +116,36 @@ class Record:
         """What it holds or has sold; of an ended one, what it held or had sold at last."""
         return self.lines if self.remaining is None else self.remaining
 
+    def take_back(self, left: tuple[Line, ...], *, at_us: int) -> None:
+        """Of what was sold only this is left."""
+        if left:
+            self.committed = self.committed or self.current_lines
+            self.remaining = left
+        else:
+            self.status = "cancelled"
+            self.rests_since_us = at_us
+
+    def trim_allocations(self, left: Mapping[Sku, int]) -> list[Allocation]:
+        """Takes from the allocations, the last first, what is no longer left; returns each change."""
+        undecided, kept, changes = dict(left), [], []
+        for each in self.allocations:
+            quantity = min(each.quantity, undecided.get(each.sku, 0))
+            undecided[each.sku] = undecided.get(each.sku, 0) - quantity
+            if quantity:
+                kept.append(replace(each, quantity=quantity))
+            if quantity < each.quantity:
+                changes.append(replace(each, quantity=quantity - each.quantity))
+        self.allocations = tuple(kept)
+        return changes
+
 
 def put_stock(state: State, keys: PartitionKeys, sku: Sku, stock: Stock) -> None:
     """Adds the keys of a SKU."""
     state.hashes[keys.sku(sku)] = _stock_fields(stock)
     if stock.locations:
         state.hashes[keys.locations(sku)] = _location_fields(stock)
+    if facts := dict(_facts_fields(stock)):
+        state.hashes[keys.facts(sku)] = facts
     if stock.backorders:
         state.hashes[keys.backorders(sku)] = {token: str(each.units) for token, each in stock.backorders.items()}
         state.zsets[keys.backorder_queue(sku)] = {token: str(each.sequence) for token, each in stock.backorders.items()}
@@ -131,6 +161,26 @@ def put_record(state: State, keys: PartitionKeys, token: Token, record: Record, 
     if record.status in LIVE:
         for key in (keys.deadlines, *(keys.holds(line.sku) for line in record.current_lines)):
             state.zsets.setdefault(key, {})[token] = str(record.expires_us)
+
+
+def put_order(state: State, keys: PartitionKeys, order: Order) -> None:
+    """Adds the key of an order, which the engine drops a day after it is forgotten."""
+    key = keys.order(order.channel, order.order_id)
+    lines = {f"line\t{sku}": text for sku, line in order.lines.items() if (text := _order_line_text(line))}
+    numbers = {"at_us": str(order.at_us), "open": str(order.open), "shipped": str(order.shipped)}
+    reservations = {"tokens": "\n".join(order.tokens), "reservation_lines": str(order.reservation_lines)}
+    state.hashes[key] = {**numbers, **(reservations if order.tokens else {}), **lines}
+    state.expires_at_us[key] = order.at_us + ORDER_KEPT_US
+
+
+def _order_line_text(line: OrderLine) -> str:
+    told = (f"told\t{kind}\t{reporter}\t{units}" for (kind, reporter), units in line.told.items())
+    left = (
+        f"left\t{each.effective}\t{each.quantity}\t{each.priority}\t{int(each.is_ship)}\t{each.occurred_at_us}\t"
+        f"{each.system}\t{each.counter}\t{each.source}\t{each.location_id}\t{each.of}"
+        for each in line.departures
+    )
+    return "\n".join((*told, *left))
 
 
 def format_lines(lines: Sequence[Line]) -> str:
@@ -160,6 +210,31 @@ def _location_fields(stock: Stock) -> dict[str, str]:
     return fields
 
 
+def _facts_fields(stock: Stock) -> Iterator[tuple[str, str]]:
+    for name, place in stock.locations.items():
+        facts = place.facts
+        counts = (_count_row(count) for count in facts.counts)
+        deltas = (
+            f"{each.occurred_at_us}\t{each.system}\t{each.counter}\t{each.quantity}\t{each.of}" for each in facts.deltas
+        )
+        floors = (f"{system}\t{counter}\t{at_us}" for system, (counter, at_us) in facts.floors.items())
+        for kind, rows in (("counts", counts), ("deltas", deltas), ("floors", floors)):
+            if text := "\n".join(rows):
+                yield f"{kind}\t{name}", text
+        if facts.enforced:
+            yield f"enforced\t{name}", _count_row(facts.enforced)
+
+
+def _count_row(count: Count) -> str:
+    head = (count.value, count.priority, count.occurred_at_us, count.source)
+    return "\t".join(map(str, (*head, *_clock(count.clock))))
+
+
+def _clock(clock: Mapping[str, int]) -> Iterator[object]:
+    for system, counter in sorted(clock.items()):
+        yield from (system, counter)
+
+
 def _record_fields(record: Record) -> dict[str, str]:
     rows = (f"{each.sku}\t{each.location_id}\t{each.quantity}" for each in record.allocations)
     fields: dict[str, str | None] = {
@@ -176,6 +251,7 @@ def _record_fields(record: Record) -> dict[str, str]:
         "committed_lines": None if record.committed is None else format_lines(record.committed),
         "last_sequence": None if record.last_sequence is None else str(record.last_sequence),
         "order_id": record.order_id,
+        "has_order": "1" if record.has_order else None,
         "first_expires_us": None if record.first_expires_us is None else str(record.first_expires_us),
         "allocations": "\n".join(rows) or None,
     }

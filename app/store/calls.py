@@ -167,6 +167,45 @@ class CloseShortfallArgs(NamedTuple):
     sku: str
 
 
+class ApplyUpdateArgs(NamedTuple):
+    """Followed by lines, each the fields of a line with TABs between."""
+
+    not_after_us: int
+    source: str
+    delivery_id: str
+    priority: int
+    deduct_on: str
+    may_create: int
+    seen_retention_ms: int
+
+
+class ApplyUpdateReply(NamedTuple):
+    """Of apply_update; `results` are rows of number TAB status TAB sequence."""
+
+    status: bytes
+    now_us: bytes
+    sequence: bytes
+    results: bytes
+
+
+class ReconcileArgs(NamedTuple):
+    """Followed by SKUs."""
+
+    not_after_us: int
+    authorities: str
+
+
+class ReconcileReply(NamedTuple):
+    """Of reconcile; `drifts` are rows of sku, location, source, on_hand, by the authority, outcome, sequence."""
+
+    status: bytes
+    now_us: bytes
+    sequence: bytes
+    skus: bytes
+    checked: bytes
+    drifts: bytes
+
+
 class PutSkuArgs(NamedTuple):
     """Followed by field, value pairs of the policy; an empty value takes a field away."""
 
@@ -306,6 +345,7 @@ class OpenPartitionReply(NamedTuple):
 CONTRACTS: dict[str, tuple[Any, Any]] = {
     "acknowledge": (AcknowledgeArgs, AcknowledgeReply),
     "adjust": (AdjustArgs, SkuReply),
+    "apply_update": (ApplyUpdateArgs, ApplyUpdateReply),
     "allocate": (AllocateArgs, ReservationReply),
     "availability": (AvailabilityArgs, SkuReply),
     "cancel": (CancelArgs, ReservationReply),
@@ -319,6 +359,7 @@ CONTRACTS: dict[str, tuple[Any, Any]] = {
     "put_category": (PutCategoryArgs, PutCategoryReply),
     "put_sku": (PutSkuArgs, SkuReply),
     "read": (ReadArgs, ReservationReply),
+    "reconcile": (ReconcileArgs, ReconcileReply),
     "release": (ReleaseArgs, ReservationReply),
     "reserve": (ReserveArgs, ReserveReply),
     "transfer": (TransferArgs, SkuReply),

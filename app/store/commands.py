@@ -21,7 +21,6 @@ from app.domain.outcomes import (
     IdempotencyConflict,
     LifetimeExceeded,
     LocationShort,
-    OutOfStock,
     PutSkuOutcome,
     QuantityAboveLimit,
     QuantityExceeds,
@@ -30,10 +29,10 @@ from app.domain.outcomes import (
     ReserveOutcome,
     SequenceMismatch,
     Shortfall,
-    ShortLine,
     SkuAnswered,
     SkuNotFound,
     StockBelowZero,
+    TooManyAllocations,
     TooManyKeys,
     TooManyLocations,
     TransferOutcome,
@@ -41,7 +40,7 @@ from app.domain.outcomes import (
 )
 from app.domain.types import Allocation, Line, Reservation, Sku, Token
 from app.store import calls
-from app.store.decoding import decode_lines, decode_remaining, decode_reservation, decode_sku, decode_texts
+from app.store.decoding import decode_lines, decode_out_of_stock, decode_remaining, decode_reservation, decode_sku
 from app.store.keys import TOKEN_CHARS, Keyspace, PartitionKeys, derived_token, idempotency_hash, new_token
 from app.store.opening import Partitions
 from app.store.pipeline import Pipeline, Reply
@@ -59,6 +58,7 @@ VERB_REFUSALS: dict[bytes, VerbOutcome] = {
     b"shortfall": Shortfall(),
     b"lifetime_exceeded": LifetimeExceeded(),
     b"location_short": LocationShort(),
+    b"too_many_allocations": TooManyAllocations(),
 }
 
 STOCK_REFUSALS: dict[bytes, TransferOutcome] = {
@@ -128,9 +128,9 @@ class Commands:
             script_keys += (keys.sku(line.sku), keys.holds(line.sku))
             pairs += (line.sku, line.quantity)
         args = calls.ReserveArgs(
-            self._not_after_us(keys), token, agent_id, channel, ttl_us, int(allow_backorder), fingerprint, encoded,
+            self.not_after_us(keys), token, agent_id, channel, ttl_us, int(allow_backorder), fingerprint, encoded,
         )  # fmt: skip
-        reply = calls.ReserveReply(*await self._call("reserve", keys, script_keys, (*args, *pairs)))
+        reply = calls.ReserveReply(*await self.call("reserve", keys, script_keys, (*args, *pairs)))
         return self._reserve_outcome(keys, args, reply)
 
     def _reserve_outcome(
@@ -155,7 +155,7 @@ class Commands:
                 )
                 return Held(reservation, is_replayed=reply.status == b"replayed")
             case b"out_of_stock":
-                return _out_of_stock(reply)
+                return decode_out_of_stock(reply)
             case b"sku_not_found":
                 return SkuNotFound(Sku(reply.lines.decode()))
             case b"quantity_above_limit":
@@ -238,7 +238,7 @@ class Commands:
     async def read(self, token: Token) -> ReservationNotFound | Done:
         """The reservation as it stands."""
         for keys in self._keyspace.of_token(token):
-            args = calls.ReadArgs(self._not_after_us(keys), token)
+            args = calls.ReadArgs(self.not_after_us(keys), token)
             outcome = await self._reservation_call("read", keys, token, args)
             if isinstance(outcome, Done):
                 return outcome
@@ -258,7 +258,7 @@ class Commands:
         for keys in self._keyspace.of_token(token):
             key_hash = self._key_hash(keys, idempotency) if idempotency else ""
             encoded = _encode_details(details, key_hash, fingerprint)
-            args = args_type(self._not_after_us(keys), token, key_hash, fingerprint, encoded, *rest)
+            args = args_type(self.not_after_us(keys), token, key_hash, fingerprint, encoded, *rest)
             outcome = await self._reservation_call(name, keys, token, (*args, *pairs))
             if not isinstance(outcome, ReservationNotFound):
                 return outcome
@@ -268,7 +268,7 @@ class Commands:
         self, name: str, keys: PartitionKeys, token: Token, args: Sequence[calls.Argument]
     ) -> VerbOutcome:
         script_keys = (keys.meta, keys.ledger, keys.deadlines, keys.reservation(token))
-        reply = calls.ReservationReply(*await self._call(name, keys, script_keys, args))
+        reply = calls.ReservationReply(*await self.call(name, keys, script_keys, args))
         match reply.status:
             case status if status in VERB_REFUSALS:
                 return VERB_REFUSALS[status]
@@ -346,12 +346,12 @@ class Commands:
         key_hash = self._key_hash(keys, idempotency) if idempotency else ""
         fingerprint = idempotency.fingerprint if idempotency else ""
         kept = (fingerprint, SEEN_RETENTION_MS, _encode_details(details, key_hash, fingerprint))
-        all_args = (self._not_after_us(keys), sku, *args, *kept)
+        all_args = (self.not_after_us(keys), sku, *args, *kept)
         reply = await self._sku_call(name, keys, sku, all_args, keys.seen("adjustment", key_hash))
         if reply.status == b"voiding":
             with suppress(EngineError):  # the stock has changed; what is still to be voided is, by the SKU's next calls
-                more = calls.CloseShortfallArgs(self._not_after_us(keys), sku)
-                reply = await self._sku_call("close_shortfall", keys, sku, more)
+                closed = await self.close_shortfall(sku)  # by commands of their own: the answer is still this one's
+                reply = closed._replace(sequence=reply.sequence)
         match reply.status:
             case b"adjusted" | b"transferred" | b"voiding" | b"closed" | b"replayed":
                 return SkuAnswered(decode_sku(sku, reply), is_replayed=reply.status == b"replayed")
@@ -363,6 +363,13 @@ class Commands:
                 return STOCK_REFUSALS[status]
             case _:
                 raise _unexpected(name, reply.status)
+
+    async def close_shortfall(self, sku: Sku) -> calls.SkuReply:
+        """Goes on voiding what a loss left without stock, where one call could not."""
+        keys = self._keyspace.of_sku(sku)
+        return await self._sku_call(
+            "close_shortfall", keys, sku, calls.CloseShortfallArgs(self.not_after_us(keys), sku)
+        )
 
     async def put_sku(
         self,
@@ -376,7 +383,7 @@ class Commands:
         """Stores these policy fields (see `app.store.decoding`), creating the SKU if that is allowed."""
         keys = self._keyspace.of_sku(sku)
         kept = _encode_details({**(details or {}), "policy": fields}, "", "")
-        args = calls.PutSkuArgs(self._not_after_us(keys), sku, expected_sequence, int(may_create), kept)
+        args = calls.PutSkuArgs(self.not_after_us(keys), sku, expected_sequence, int(may_create), kept)
         pairs = [text for field in fields.items() for text in field]
         reply = await self._sku_call("put_sku", keys, sku, (*args, *pairs))
         match reply.status:
@@ -395,10 +402,10 @@ class Commands:
         Returns the sequence.
         """
         details = _encode_details({"category": category, "policy": fields}, "", "")
-        args = calls.PutCategoryArgs(self._not_after_us(partition), details)
+        args = calls.PutCategoryArgs(self.not_after_us(partition), details)
         script_keys = (partition.meta, partition.ledger, partition.deadlines, partition.category(category))
         pairs = [text for field in fields.items() for text in field]
-        reply = calls.PutCategoryReply(*await self._call("put_category", partition, script_keys, (*args, *pairs)))
+        reply = calls.PutCategoryReply(*await self.call("put_category", partition, script_keys, (*args, *pairs)))
         if reply.status != b"stored":
             raise _unexpected("put_category", reply.status)
         self._partitions.saw(partition.index, int(reply.sequence))
@@ -407,7 +414,7 @@ class Commands:
     async def availability(self, sku: Sku, *, channel: str = "") -> AvailabilityOutcome:
         """The SKU as it stands, and what the channel may still have of it."""
         keys = self._keyspace.of_sku(sku)
-        args = calls.AvailabilityArgs(self._not_after_us(keys), sku, channel)
+        args = calls.AvailabilityArgs(self.not_after_us(keys), sku, channel)
         reply = await self._sku_call("availability", keys, sku, args)
         match reply.status:
             case b"found":
@@ -420,8 +427,8 @@ class Commands:
     async def expire(self, partition: PartitionKeys) -> Swept:
         """Settles some of what is due in a partition."""
         script_keys = (partition.meta, partition.ledger, partition.deadlines)
-        args = calls.ExpireArgs(self._not_after_us(partition))
-        reply = calls.ExpireReply(*await self._call("expire", partition, script_keys, args))
+        args = calls.ExpireArgs(self.not_after_us(partition))
+        reply = calls.ExpireReply(*await self.call("expire", partition, script_keys, args))
         if reply.status != b"swept":
             raise _unexpected("expire", reply.status)
         return Swept(int(reply.settled_lines), int(reply.next_deadline_us) or None, int(reply.now_us))
@@ -438,7 +445,7 @@ class Commands:
         self, name: str, keys: PartitionKeys, sku: Sku, args: Sequence[calls.Argument], *more_keys: str
     ) -> calls.SkuReply:
         script_keys = (keys.meta, keys.ledger, keys.deadlines, keys.sku(sku), keys.holds(sku), keys.locations(sku))
-        reply = calls.SkuReply(*await self._call(name, keys, (*script_keys, *more_keys), args))
+        reply = calls.SkuReply(*await self.call(name, keys, (*script_keys, *more_keys), args))
         self._partitions.saw(keys.index, int(reply.sequence))
         return reply
 
@@ -447,7 +454,7 @@ class Commands:
             return new_token(keys)
         return derived_token(keys, self._partitions.secrets[keys.index], *idempotency.scope)
 
-    async def _call(
+    async def call(
         self, name: str, keys: PartitionKeys, script_keys: Sequence[str], args: Sequence[calls.Argument]
     ) -> Reply:
         """The script's reply, called again while it says that more is due than it settles in one call."""
@@ -458,7 +465,8 @@ class Commands:
                 return reply
         raise EngineBusy("more is due on these SKUs than a command may settle")
 
-    def _not_after_us(self, keys: PartitionKeys) -> int:
+    def not_after_us(self, keys: PartitionKeys) -> int:
+        """The last moment of a command that is sent now, in us of engine time."""
         return self._partitions.clocks[keys.index].now_us() + self._timeout_us
 
 
@@ -472,26 +480,6 @@ def _encode_details(details: Mapping[str, object] | None, key_hash: str, fingerp
         return b""
     remembered = {"key": key_hash, "fingerprint": fingerprint}
     return msgspec.json.encode({**(details or {}), **{name: text for name, text in remembered.items() if text}})
-
-
-def _out_of_stock(reply: calls.ReserveReply) -> OutOfStock:
-    remaining = {row.sku: row for row in decode_remaining(reply.availability)}
-    short = []
-    for row in reply.lines.decode().split("\n"):
-        sku, quantity, backorder_left, next_release_us, releasable, next_restock_date, substitutes = row.split("\t")
-        line = Line(Sku(sku), int(quantity))
-        short.append(
-            ShortLine(
-                line=line,
-                remaining=remaining[line.sku],
-                backorder_left=int(backorder_left),
-                next_release_us=int(next_release_us) or None,
-                releasable=int(releasable),
-                next_restock_date=next_restock_date or None,
-                substitutes=decode_texts(substitutes) if substitutes else (),
-            )
-        )
-    return OutOfStock(tuple(short), int(reply.now_us))
 
 
 def _unexpected(script: str, status: bytes) -> Exception:

@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from app.domain.outcomes import OutOfStock, ShortLine
 from app.domain.types import Line, Location, Policy, Remaining, Reservation, Sku, SkuState, Token
-from app.store.calls import ReservationReply, SkuReply
+from app.store.calls import ReservationReply, ReserveReply, SkuReply
 
 
 def decode_lines(text: bytes) -> tuple[Line, ...]:
@@ -24,6 +25,27 @@ def decode_remaining(text: bytes) -> tuple[Remaining, ...]:
         sku, available, threshold = row.split("\t")
         remaining.append(Remaining(Sku(sku), int(available), int(threshold)))
     return tuple(remaining)
+
+
+def decode_out_of_stock(reply: ReserveReply) -> OutOfStock:
+    """A refused reserve's rows of what a line is short of, see lua/includes/shortage.lua."""
+    remaining = {row.sku: row for row in decode_remaining(reply.availability)}
+    short = []
+    for row in reply.lines.decode().split("\n"):
+        sku, quantity, backorder_left, next_release_us, releasable, next_restock_date, substitutes = row.split("\t")
+        line = Line(Sku(sku), int(quantity))
+        short.append(
+            ShortLine(
+                line=line,
+                remaining=remaining[line.sku],
+                backorder_left=int(backorder_left),
+                next_release_us=int(next_release_us) or None,
+                releasable=int(releasable),
+                next_restock_date=next_restock_date or None,
+                substitutes=decode_texts(substitutes) if substitutes else (),
+            )
+        )
+    return OutOfStock(tuple(short), int(reply.now_us))
 
 
 def decode_reservation(token: Token, reply: ReservationReply) -> Reservation:

@@ -38,6 +38,7 @@ from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_when_event_set
 
 from app.domain.errors import DataGone, StartupError
+from app.settings import ARCHIVE_NAME
 
 log = structlog.get_logger(__name__)
 
@@ -358,9 +359,13 @@ def _claim_directory(directory: Path) -> None:
 
 
 def strangers_in(directory: Path) -> list[str]:
-    """What is in a directory that is to become ours, but for the configuration and a fresh ext4 volume's lost+found."""
+    """What is in a directory that is to become ours, but for what may be there before.
+
+    That is the configuration, archives of engines elsewhere, and a fresh ext4 volume's lost+found.
+    """
     names = (path.name for path in directory.iterdir())
-    return [name for name in names if name == MARKER or (not name.startswith("lastunit.") and name != "lost+found")]
+    welcome = ("lastunit.", f"{ARCHIVE_NAME}-")
+    return [name for name in names if name == MARKER or not (name.startswith(welcome) or name == "lost+found")]
 
 
 def engine_of(directory: Path) -> str:

@@ -59,9 +59,9 @@ async def write_rows(
     changed, left = 0, list(rows)
     while left:
         script_keys, args = _wire(keys, left, kind_of)
-        not_after_us = commands._not_after_us(keys)  # noqa: SLF001 # a command too, in a module of its own
+        not_after_us = commands.not_after_us(keys)
         head = calls.ImportStockArgs(not_after_us, mode, reason)
-        raw = await commands._call("import_stock", keys, script_keys, (*head, *args))  # noqa: SLF001 # as above
+        raw = await commands.call("import_stock", keys, script_keys, (*head, *args))
         reply = calls.ImportStockReply(*raw)
         done = int(reply.rows)
         changed += int(reply.changed)
@@ -69,7 +69,7 @@ async def write_rows(
             case b"done" if done:
                 pass
             case b"voiding":
-                await _close_shortfall(commands, keys, left[done - 1].sku)
+                await commands.close_shortfall(left[done - 1].sku)
             case b"too_many_locations" | b"above_limit":
                 return RowRefused(left[done], reply.status.decode())
             case b"too_late":
@@ -91,9 +91,3 @@ def _wire(
         location = location_id or ""
         args += (sku, location, kind_of(location), "" if on_hand is None else on_hand, policy)
     return script_keys, args
-
-
-async def _close_shortfall(commands: Commands, keys: PartitionKeys, sku: Sku) -> None:
-    script_keys = (keys.meta, keys.ledger, keys.deadlines, keys.sku(sku), keys.holds(sku), keys.locations(sku))
-    args = calls.CloseShortfallArgs(commands._not_after_us(keys), sku)  # noqa: SLF001 # as above
-    await commands._call("close_shortfall", keys, script_keys, args)  # noqa: SLF001 # as above

@@ -32,7 +32,7 @@ def hash_tag(partition: int, partitions: int) -> str:
 class PartitionKeys:
     """The keys of one partition."""
 
-    __slots__ = ("deadlines", "index", "ledger", "meta", "prefix", "readers")
+    __slots__ = ("around", "deadlines", "index", "ledger", "meta", "prefix", "readers")
 
     def __init__(self, partition: int, partitions: int) -> None:
         self.index = partition
@@ -41,6 +41,7 @@ class PartitionKeys:
         self.ledger = f"{self.prefix}ledger"
         self.deadlines = f"{self.prefix}deadlines"
         self.readers = f"{self.prefix}readers"
+        self.around = f"{self.prefix}around:"  # see SourceKeys
 
     def sku(self, sku: Sku) -> str:
         """Hash: quantities and policy."""
@@ -70,6 +71,14 @@ class PartitionKeys:
         """Sorted set: its SKUs, each with score 0."""
         return f"{self.prefix}category_skus:{category}"
 
+    def facts(self, sku: Sku) -> str:
+        """Hash: what the outside said of each of its locations; see lua/includes/facts.lua."""
+        return f"{self.prefix}facts:{sku}"
+
+    def order(self, channel: str, order_id: str) -> str:
+        """Hash: what is known of an order, whoever told it; see lua/includes/orders.lua. Neither id has a TAB."""
+        return f"{self.prefix}order:{channel}\t{order_id}"
+
     def reservation(self, token: Token) -> str:
         """Hash: the record."""
         return f"{self.prefix}reservation:{token}"
@@ -79,11 +88,60 @@ class PartitionKeys:
         return f"{self.prefix}seen:{source}:{delivery_id}"
 
 
+class SourceKeys:
+    """What stands around the scripts: what is known of the sources, and what of theirs could not be used.
+
+    All in the slot of the first partition, so that one transaction may have several of them. No entry tells of them:
+    a replay neither looks at them nor makes them.
+    """
+
+    __slots__ = ("_prefix", "dead_letter_totals", "dead_letters_done", "drifts")
+
+    def __init__(self, first: PartitionKeys) -> None:
+        self._prefix = first.around
+        self.dead_letters_done = f"{self._prefix}dead_letters_done"  # sorted set: id -> when it was done, in us
+        self.dead_letter_totals = f"{self._prefix}dead_letter_totals"  # hash: how many letters, of how many bytes
+        self.drifts = f"{self._prefix}drifts"  # stream: what reconciliations found to differ
+
+    def dead_letter(self, letter_id: str) -> str:
+        """Hash: what was sent, and why it could not be used."""
+        return f"{self._prefix}dead_letter:{letter_id}"
+
+    def dead_letters(self, status: str) -> str:
+        """Sorted set: id -> when it was received, in us."""
+        return f"{self._prefix}dead_letters:{status}"
+
+    def mapping(self, source: str) -> str:
+        """Hash: what a source calls our SKUs and locations; `version` counts its changes."""
+        return f"{self._prefix}mapping:{source}"
+
+    def source(self, source: str) -> str:
+        """Hash: how it has been going with a source."""
+        return f"{self._prefix}source:{source}"
+
+    def counters(self, source: str) -> str:
+        """Sorted set: the newest counters of a source, each its own score."""
+        return f"{self._prefix}counters:{source}"
+
+    def lease(self, name: str) -> str:
+        """String: whose turn it is; gone when that is over."""
+        return f"{self._prefix}lease:{name}"
+
+    def imported(self, key_hash: str) -> str:
+        """Hash: which file an Idempotency-Key came with, and what was answered."""
+        return f"{self._prefix}import:{key_hash}"
+
+    def position(self, source: str, address: str) -> str:
+        """String: how far a source has been read at an address."""
+        return f"{self._prefix}position:{source}:{address}"
+
+
 class Keyspace:
-    """The partitions, and which of them a SKU or a token belongs to."""
+    """The partitions, which of them a SKU or a token belongs to, and what stands around them."""
 
     def __init__(self, partitions: int) -> None:
         self.partitions = tuple(PartitionKeys(index, partitions) for index in range(partitions))
+        self.sources = SourceKeys(self.partitions[0])
 
     def of_sku(self, sku: Sku) -> PartitionKeys:
         """The partition of a SKU."""

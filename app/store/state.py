@@ -1,7 +1,7 @@
 """What the keys of a partition hold, as plain values: read from an engine, or written into an empty one.
 
 Apart from them are the ledger, which they all follow from, the meta hash, the engine's own (its clock, its secret),
-and how far the readers of the ledger have come.
+how far the readers of the ledger have come, and what stands around the scripts, of which no entry tells.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ async def read_meta(client: Redis, keys: PartitionKeys) -> tuple[Meta, int]:
 
 
 async def read_state(client: Redis, keys: PartitionKeys, names: Iterable[str] | None = None) -> State:
-    """Every key of the partition but meta, ledger and readers, or these alone.
+    """Every key of the partition that follows from its ledger, or these alone.
 
     It is a picture of one moment only where nothing is written meanwhile. Raises EngineUnavailable, and EngineCorrupt
     for a key of a type that no script uses.
@@ -180,22 +180,19 @@ async def refuse_used(client: Redis, prefix: str = PREFIX) -> None:
     with _translated():
         async for raw in client.scan_iter(match=f"{prefix}*", count=BATCH_SIZE_MAX):
             _, _, name = raw.split(b":", 2)
-            is_empty = name == b"readers" or (name == b"meta" and await client.hget(raw, "sequence") == b"0")
+            is_apart = name == b"readers" or name.startswith(b"around:")
+            is_empty = is_apart or (name == b"meta" and await client.hget(raw, "sequence") == b"0")
             if not is_empty:
                 raise CommandRefused("The engine holds a ledger already: rebuild into an empty engine.")
 
 
 async def erase(client: Redis, keys: PartitionKeys) -> None:
-    """Removes all that a partition has: of an engine that was empty before. Raises EngineUnavailable."""
+    """Removes a partition from an engine that had no ledger before. Raises EngineUnavailable."""
     with _translated():
-        batch: list[bytes] = []
-        async for raw in client.scan_iter(match=f"{keys.prefix}*", count=BATCH_SIZE_MAX):
-            batch.append(raw)
-            if len(batch) == BATCH_SIZE_MAX:
-                await client.unlink(*batch)
-                batch = []
-        if batch:
-            await client.unlink(*batch)
+        async for found in _scan(client, keys):
+            if found:
+                await client.unlink(*found)
+        await client.unlink(keys.meta, keys.ledger, keys.readers)
 
 
 async def write_entries(client: Redis, keys: PartitionKeys, entries: Sequence[Entry]) -> None:
@@ -275,10 +272,11 @@ def _ask_value(pipeline: Pipeline, row: tuple[str, bytes]) -> object:
 
 
 async def _scan(client: Redis, keys: PartitionKeys) -> AsyncIterator[list[str]]:
-    """The partition's keys but meta, ledger and readers, a batch at a time; some may come twice."""
+    """The partition's keys that follow from its ledger, a batch at a time; some may come twice."""
     batch: list[str] = []
     async for raw in client.scan_iter(match=f"{keys.prefix}*", count=BATCH_SIZE_MAX):
-        if (key := raw.decode()) not in (keys.meta, keys.ledger, keys.readers):
+        key = raw.decode()
+        if key not in (keys.meta, keys.ledger, keys.readers) and not key.startswith(keys.around):
             batch.append(key)
         if len(batch) == BATCH_SIZE_MAX:
             yield batch

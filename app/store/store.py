@@ -11,22 +11,30 @@ from app.store.calls import check_contracts
 from app.store.clock import MICROSECONDS
 from app.store.commands import Commands
 from app.store.keys import Keyspace
+from app.store.mappings import Mappings
 from app.store.opening import Partitions
 from app.store.pipeline import Pipeline
 from app.store.scripts import Script, load_scripts
+from app.store.source_states import SourceStates
 
 POOL_WAIT_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The commands over one pipeline, and a pool for what may take long: reading the ledger."""
+    """The commands over one pipeline, a pool for what may take long or stands around the scripts, and what it knows."""
 
     commands: Commands
     pipeline: Pipeline
     keyspace: Keyspace
     partitions: Partitions
     client: Redis
+    mappings: Mappings
+    source_states: SourceStates
+
+    def now_us(self) -> int:
+        """Engine time now; where the partitions' clocks differ, the latest."""
+        return max(clock.now_us() for clock in self.partitions.clocks)
 
     async def __aenter__(self) -> Self:
         """Connects; raises StartupError or EngineUnavailable."""
@@ -76,4 +84,13 @@ def make_store(settings: Settings, url: str, replaced_includes: Mapping[str, str
         timeout_us=int(settings.engine_timeout_seconds * MICROSECONDS),
         max_lifetime_us=int(settings.max_lifetime_seconds * MICROSECONDS),
     )
-    return Store(commands, pipeline, keyspace, partitions, Redis.from_pool(pool))
+    client = Redis.from_pool(pool)
+    return Store(
+        commands,
+        pipeline,
+        keyspace,
+        partitions,
+        client,
+        mappings=Mappings(client, keyspace.sources),
+        source_states=SourceStates(client, keyspace.sources),
+    )

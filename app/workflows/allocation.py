@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
-from app.domain.outcomes import Done, LocationShort, SkuAnswered, VerbOutcome
-from app.domain.types import Allocation, Line, Location, Token
+from app.domain.outcomes import Done, LocationShort, SkuAnswered, TooManyAllocations, VerbOutcome
+from app.domain.types import ALLOCATIONS_MAX, Allocation, Line, Location, Token
 from app.settings import LocationSettings, Settings
 from app.store.commands import Commands, Idempotency
 
@@ -39,6 +39,8 @@ async def allocate_units(
             if not of_line:
                 return LocationShort()
             chosen += of_line
+        if len(chosen) > ALLOCATIONS_MAX:
+            return TooManyAllocations()
         allocations = chosen
         details = {**(details or {}), "strategy": strategy}
     return await commands.allocate(token, allocations, details=details, idempotency=idempotency)

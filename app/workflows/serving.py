@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ipaddress
-import json
 import multiprocessing
 import os
 import signal
@@ -13,7 +12,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import httpx
 import structlog
@@ -26,14 +27,14 @@ from uvicorn.supervisors import Multiprocess
 from app.domain.errors import EngineError, StartupError
 from app.observability.logging import configure_logging
 from app.observability.metrics import MULTIPROCESS_ENV
-from app.settings import ENV_PREFIX, Settings
+from app.settings import Settings
 from app.store.engine import open_engine
 from app.store.store import make_store
 from app.workflows.sample_stock import load_sample_stock
 
 GATEWAY = "app.main:worker"
 ARCHIVER = "app.projections.archive.process:run"
-ARCHIVE_CHECK = "app.projections.archive.rollback:refuse_rollback"
+ARCHIVE_OPENING = "app.projections.archive.opening:open_archive"
 PROTOCOL = "app.api.protocol:Protocol"
 BACKLOG = 4096
 GRACEFUL_SECONDS_MAX = 10
@@ -47,21 +48,37 @@ ARCHIVER_PAUSE_SECONDS_MAX = 30
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Makes the application, here or in a process that it is sent to: an environment is no place for secrets."""
+
+    settings: Settings
+
+    def __call__(self) -> Any:
+        """The application of this process."""
+        return import_from_string(GATEWAY)(self.settings)
+
+
 def serve(settings: Settings) -> None:
     """Runs the service until SIGTERM or SIGINT; raises StartupError where it must not start."""
+    os.umask(0o077)  # with the ledger the archive has the secret that tokens are derived from
     configure_logging(settings.log_level)
     _check_host(settings.host)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     with _listen(settings) as listener, open_engine(settings) as engine, tempfile.TemporaryDirectory() as scratch:
         host, port = listener.getsockname()[:2]
-        bound = settings.model_copy(update={"redis_url": engine.url, "port": port})
+        # Named by where the engine is said to be: the address of an embedded one is another each time.
+        archive_url = settings.archive_address or ""
+        bound = settings.model_copy(update={"redis_url": engine.url, "port": port, "archive_url": archive_url})
+        if settings.archive_url is None:
+            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # an engine elsewhere needs none
         asyncio.run(_prepare(bound))
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         threading.Thread(target=_announce, args=(address, engine.description), daemon=True).start()
-        if settings.archive_url is None:
-            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # an engine elsewhere needs none
-        with _environment(bound, scratch), _archiver(bound):
+        if settings.workers > 1:
+            os.environ[MULTIPROCESS_ENV] = scratch  # where they share their metrics
+        with _archiver(bound):
             _run(bound, listener)
 
 
@@ -96,7 +113,7 @@ async def _prepare(settings: Settings) -> None:
     assert settings.redis_url is not None
     try:
         async with make_store(settings, settings.redis_url) as store:
-            await import_from_string(ARCHIVE_CHECK)(settings, store)
+            await import_from_string(ARCHIVE_OPENING)(settings, store)
             if settings.sample_stock:
                 await load_sample_stock(store)
     except EngineError as error:
@@ -105,7 +122,7 @@ async def _prepare(settings: Settings) -> None:
 
 def _run(settings: Settings, listener: socket.socket) -> None:
     config = uvicorn.Config(
-        GATEWAY,
+        Gateway(settings),
         factory=True,
         loop="uvloop",
         http=PROTOCOL,
@@ -139,7 +156,7 @@ def _archiver(settings: Settings) -> Iterator[None]:
         yield
         return
     end = threading.Event()
-    supervisor = threading.Thread(target=_supervise, args=(end,), daemon=True)
+    supervisor = threading.Thread(target=_supervise, args=(settings, end), daemon=True)
     supervisor.start()
     try:
         yield
@@ -148,13 +165,13 @@ def _archiver(settings: Settings) -> Iterator[None]:
         supervisor.join()
 
 
-def _supervise(end: threading.Event) -> None:
+def _supervise(settings: Settings, end: threading.Event) -> None:
     """Keeps one archiver running until `end`. Pauses between two that died grow; after a long life they begin anew."""
     spawn = multiprocessing.get_context("spawn")
     pause_seconds = 1.0
     while not end.is_set():
         can_hear = spawn.Event()  # only then is it told to end, and so never ends with something unarchived
-        process = spawn.Process(target=import_from_string(ARCHIVER), args=(can_hear,))
+        process = spawn.Process(target=import_from_string(ARCHIVER), args=(settings, can_hear))
         started = time.monotonic()
         process.start()
         while process.is_alive() and not end.wait(ARCHIVER_LOOK_SECONDS):
@@ -187,21 +204,6 @@ def _announce(address: str, engine: str) -> None:
         with attempt:
             httpx.get(f"{address}/readyz", trust_env=False).raise_for_status()
     print(f"Lastunit answers on {address} ({engine})", flush=True)  # noqa: T201 - the line that CONTRACT promises
-
-
-@contextlib.contextmanager
-def _environment(settings: Settings, scratch: str) -> Iterator[None]:
-    """Hands the settings on to the gateway's processes; several of them share a directory for their metrics."""
-    before = dict(os.environ)
-    for name, value in settings.model_dump(mode="json", exclude_none=True).items():
-        os.environ[f"{ENV_PREFIX}{name.upper()}"] = json.dumps(value) if isinstance(value, dict) else str(value)
-    if settings.workers > 1:
-        os.environ[MULTIPROCESS_ENV] = scratch
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's shape

@@ -64,6 +64,16 @@ local function category_indexes(command, before, after)
   return indexes[1], indexes[2]
 end
 
+-- What goes into the entry: the caller's words, and what the SKU now has from its category, so that nobody who reads
+-- the ledger has to know the category.
+local function with_inherited(details, policy, inherited)
+  local fields = {}
+  for field in inherited:gmatch('[^,]+') do
+    fields[#fields + 1] = '"' .. field .. '":' .. cjson.encode(policy[field])
+  end
+  return #fields == 0 and details or details:sub(1, -2) .. ',"inherited":{' .. table.concat(fields, ',') .. '}}'
+end
+
 local function store_channel_limits(sku_key, before, after)
   for channel in pairs(before and parse_channel_limits(before) or {}) do
     redis.call('HDEL', sku_key, 'limit:' .. channel)
@@ -85,7 +95,8 @@ local function change_policy(command, stock, changes, details)
   balances.safety_stock = safety_stock_of(
     balances.on_hand, after.safety_stock_units or 0, after.safety_stock_basis_points or 0
   )
-  append_stock_entry(command, 'sku.updated', stock.sku, balances, '0', nil, 'operator', '', details)
+  local data = with_inherited(details, after, inherited)
+  append_stock_entry(command, 'sku.updated', stock.sku, balances, '0', nil, 'operator', '', data)
   store_stock(command, stock.sku, sku_key, balances)
   store_policy(sku_key, before, after)
   if after.channel_limits ~= before.channel_limits then

@@ -29,7 +29,8 @@ local function change_stock(command, stock, location, change, entry)
   if location.is_shared then
     local on_hand = balances.on_hand + change
     balances.on_hand = decimal(on_hand)
-    if entry.is_count or (change > 0 and entry.kind ~= 'stock.transferred') then
+    local does_arrive = change > 0 and entry.kind ~= 'stock.transferred' and entry.kind ~= 'stock.corrected'
+    if entry.is_count or does_arrive then
       local policy = redis.call('HMGET', stock.sku_key, 'safety_stock_units', 'safety_stock_basis_points')
       balances.safety_stock = safety_stock_of(on_hand, policy[1] or 0, policy[2] or 0)
     end

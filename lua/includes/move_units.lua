@@ -3,8 +3,8 @@
 -- @include reservation
 
 -- Loads the balances of a reservation's lines before anything is written, and proves what must be true of them.
--- `pool` names the balance that the units are in: 'reserved' or 'committed'. What of a line was backordered when it
--- was promised may have stock behind it by now.
+-- `pool` names the balance that all of the units are in: 'reserved' or 'committed', or none where some have left. What
+-- of a line was backordered when it was promised may have stock behind it by now.
 local function load_lines(command, record, lines, pool)
   for _, line in ipairs(lines) do
     line.sku_key = command.prefix .. 'sku:' .. line.sku
@@ -17,7 +17,8 @@ local function load_lines(command, record, lines, pool)
       line.backordered = backorder_of(command, line.sku, record.token)
     end
     line.backordered_before = line.backordered
-    if not balances or balances[pool] - line.quantity < 0 or balances.backordered - line.backordered < 0 then
+    local is_short = pool and balances and balances[pool] - line.quantity < 0
+    if not balances or is_short or balances.backordered - line.backordered < 0 then
       return error(redis.error_reply('INVARIANT the balances are below what a reservation holds'))
     end
   end
@@ -28,9 +29,11 @@ local function give_back(line, quantity, pool)
   local balances = line.balances
   local backordered = math.min(line.backordered, quantity)
   line.quantity, line.backordered = line.quantity - quantity, line.backordered - backordered
-  balances[pool] = decimal(balances[pool] - quantity)
   balances.backordered = decimal(balances.backordered - backordered)
-  balances.promised = decimal(balances.promised - quantity)
+  if pool then
+    balances[pool] = decimal(balances[pool] - quantity)
+    balances.promised = decimal(balances.promised - quantity)
+  end
 end
 
 -- Sells `quantity` units of a line.

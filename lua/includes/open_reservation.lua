@@ -12,11 +12,13 @@ local function open_reservation(command, reservation_key, token, not_after_us, h
   if not record then
     return nil, empty_reply('not_found', command)
   end
+  local sequence = command.sequence
   local is_clear = settle_due(command, parse_lines(record.remaining_lines))
-  if record.is_due then
+  if command.sequence > sequence then -- it is settled itself, or what was sold into the same order moved it on
     record = load_reservation(command, reservation_key, token)
     if record.is_due then -- the bound was met before its turn came
       settle(command, record)
+      record = load_reservation(command, reservation_key, token)
     end
   end
   return record, remembered_reply(command, record, hash, fingerprint), is_clear

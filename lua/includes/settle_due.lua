@@ -11,10 +11,17 @@ local function settle(command, record)
   local is_sale = record.status == 'pending_reconciliation'
   local kind = is_sale and 'reservation.committed' or 'reservation.expired'
   local reason = record.status == 'payment_pending' and 'payment_expired' or ''
+  local news
+  if is_sale and record.is_of_order then
+    -- @include sell_to_order
+    news = open_order(command, record, '', lines)
+  end
   begin_entries(command)
   for _, line in ipairs(lines) do
     local quantity = line.quantity
-    if is_sale then
+    if news then
+      news.sell(news, line, quantity)
+    elseif is_sale then
       sell(line, quantity)
     else
       give_back(line, quantity, 'reserved')
@@ -25,6 +32,9 @@ local function settle(command, record)
   drop_deadline(command, record, lines)
   local status = is_sale and 'committed' or 'expired'
   store_status(command, record, status, is_sale and 'committed_retention_ms' or 'retention_ms')
+  if news then
+    news.close(command, news)
+  end
   end_command(command)
   return #lines
 end

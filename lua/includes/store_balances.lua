@@ -11,9 +11,11 @@ local function store_balances(command, line, record)
   if line.backordered ~= (line.backordered_before or 0) then
     -- @include backorders
     store_backorder(command, line, record.token)
+    line.backordered_before = line.backordered
   end
   if balances.covered then
     -- @include backorders
     cover_oldest(command, line.sku, balances.covered)
+    balances.covered = nil
   end
 end

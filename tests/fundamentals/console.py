@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,8 @@ BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n", re.MULTILINE)
 TOKEN = re.compile(r"\d+-[\w-]{22}")
 SHAPES = (TOKEN, re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), re.compile(r"[0-9a-f]{24}"))
-# A shell's first line: nothing where curl is installed, else something that does as much of it as the documents need.
-STAND_IN = f'curl() {{ "{sys.executable}" -m tests.fundamentals.curl "$@"; }}'
-CURL = ":" if shutil.which("curl") else STAND_IN
+TOOLS = ("curl", "openssl")
+MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
 SECONDS_MAX = 20
 
 
@@ -43,12 +42,18 @@ def examples(document: str) -> Iterator[Example]:
                 yield Example(command, shown.strip())
 
 
+def stand_ins(*tools: str) -> str:
+    """A shell's first line, for where these are missing: something that does as much of each as the documents need."""
+    made = (f'{tool}() {{ "{sys.executable}" -m tests.fundamentals.{tool} "$@"; }}' for tool in tools)
+    return "; ".join((":", *made))
+
+
 class Console:
     """A reader's shell, in which the service has another address, and the tokens that it gave out this time."""
 
-    def __init__(self, address: str, prelude: str = CURL) -> None:
+    def __init__(self, address: str, missing: Iterable[str] = MISSING) -> None:
         self._address = address
-        self._prelude = prelude
+        self._prelude = stand_ins(*missing)
         self._tokens: dict[str, str] = {}
 
     def run(self, command: str) -> str:

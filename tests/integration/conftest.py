@@ -18,9 +18,10 @@ from tests import databases
 from tests.databases import Postgres, running_postgres
 from tests.gateway import Gateway
 from tests.service import Home, Service, eventually, open_home
+from tests.webhooks import SOURCES
 
 # Nothing sweeps, so that nothing moves by itself; and a machine with other things to do is waited for.
-SETTINGS: dict[str, Any] = {"sweep_enabled": False, "engine_timeout_seconds": 8}
+SETTINGS: dict[str, Any] = {"sweep_enabled": False, "engine_timeout_seconds": 8, "sources": SOURCES}
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def service() -> Iterator[Service]:
 def routed(service: Service) -> Iterator[Gateway]:
     """The same application on the same engine without its table: every call goes through FastAPI's router."""
     home = service.home
-    settings = load_settings({"redis_url": home.engine["url"], "data_dir": home.data_dir, **SETTINGS})
+    settings = load_settings({"redis_url": home.engine["url"], "archive_url": f"sqlite:///{home.archive}", **SETTINGS})
     app = create_app(settings)
     app._table = HotTable(())
     with _served(uvicorn.Server(uvicorn.Config(app, http=Protocol, log_config=None))) as address:

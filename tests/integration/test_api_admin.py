@@ -8,6 +8,7 @@ import pytest
 from app.store.keys import Keyspace
 from tests.gateway import TIME, Gateway, done, shaped
 from tests.service import Home, Service, eventually
+from tests.webhooks import deliver, numbers, said
 
 pytestmark = pytest.mark.archived
 
@@ -31,6 +32,8 @@ REVIEW = {
     "since": TIME,
     "sku": str | None,
     "token": str | None,
+    "channel": str | None,
+    "order_id": str | None,
     "quantity": int | None,
     "advice": dict,
 }
@@ -117,6 +120,49 @@ def test_a_shortfall_that_no_void_can_close_is_reviewed_until_it_is_closed(
     count(gateway, sku, 3)
     archived()
     assert reviews_of(gateway, "shortfall", sku=sku) == []
+
+
+def test_more_left_than_was_sold_is_reviewed_until_the_sale_is_told(gateway: Gateway, archived: Archived) -> None:
+    sku, order_id = gateway.stock(5), f"order-{next(numbers)}"
+    order = {"reference": order_id, "channel": "web"}
+    tell(gateway, "robot", "sale", sku, 1, **order)
+    tell(gateway, "wms", "ship", sku, 3, **order)
+    archived()
+    (review,) = reviews_of(gateway, "shipped_beyond_sold", sku=sku)
+    shaped(review, {**REVIEW, "sku": sku, "channel": "web", "order_id": order_id})
+    assert review["advice"]["action"] == "check_shipment"
+    assert review["since"] == gateway.entries(sku=sku)[-1]["at"]
+    tell(gateway, "robot", "sale", sku, 1, **order)
+    archived()
+    assert reviews_of(gateway, "shipped_beyond_sold", sku=sku) == [review]  # one is still beyond
+    tell(gateway, "robot", "sale", sku, 1, **order)
+    archived()
+    assert reviews_of(gateway, "shipped_beyond_sold", sku=sku) == []
+
+
+def test_what_moved_though_it_was_cancelled_is_reviewed_under_the_name_of_its_order(
+    gateway: Gateway, archived: Archived
+) -> None:
+    sku, order_id = gateway.stock(5), f"order-{next(numbers)}"
+    sold = gateway.reserve(sku, 2)
+    tell(gateway, "robot", "cancel", sku, 2, reference=sold["token"])
+    tell(gateway, "robot", "sale", sku, 2, reference=sold["token"])
+    tell(gateway, "wms", "pick", sku, 2, reference=sold["token"])
+    archived()
+    (review,) = reviews_of(gateway, "moved_though_cancelled", sku=sku)
+    assert (review["channel"], review["order_id"]) == ("direct", sold["token"])
+    assert review["advice"]["action"] == "stop_shipment"
+    done(gateway.verb(sold, "commit", {"order_id": order_id}))
+    archived()
+    assert reviews_of(gateway, "moved_though_cancelled", sku=sku) == [{**review, "order_id": order_id}]
+    tell(gateway, "robot", "sale", sku, 2, reference=order_id, channel="direct")
+    archived()
+    assert reviews_of(gateway, "moved_though_cancelled", sku=sku) == []
+
+
+def tell(gateway: Gateway, source: str, kind: str, sku: str, quantity: int, **of_order: str) -> None:
+    (row,) = done(deliver(gateway, source, said(kind, (sku, quantity), location_id="main", **of_order)))["results"]
+    assert row["status"] == "applied"
 
 
 def test_a_promise_beyond_stock_is_reviewed_after_a_day(home: Home) -> None:

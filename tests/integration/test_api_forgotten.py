@@ -9,6 +9,7 @@ from app.domain.types import Token
 from app.store.keys import Keyspace
 from tests.gateway import Answer, Gateway, done, refused
 from tests.service import Home, eventually, open_home
+from tests.webhooks import SOURCES, deliver, said
 
 pytestmark = pytest.mark.archived
 
@@ -29,6 +30,7 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "expired": (("release",), ("cancel", "allocations")),
     "voided": (("release",), ("cancel", "allocations")),
     "cancelled": ((), ()),
+    "fulfilled": (("commit",), ()),
 }
 
 
@@ -44,7 +46,7 @@ def forget(home: Home, token: str) -> None:
 def ended() -> Iterator[Ended]:
     """A service, and a reservation in each state that ends one, read before it was forgotten."""
     with open_home(is_archived=True) as home:
-        gateway = home.serve().gateway.hold_to_its_word()
+        gateway = home.serve(sources=SOURCES).gateway.hold_to_its_word()
         made = {state: end(gateway, state) for state in ENDS}
         home.await_archive()
         for reservation in made.values():
@@ -59,6 +61,9 @@ def end(gateway: Gateway, state: str) -> dict[str, Any]:
     match state:
         case "committed":
             done(gateway.verb(made, "commit", {"lines": [{"sku": sku, "quantity": 2}], "order_id": "order"}))
+        case "fulfilled":
+            done(gateway.verb(made, "commit"))
+            done(deliver(gateway, "wms", said("ship", (sku, 3), reference=made["token"])))
         case "released":
             done(gateway.verb(made, "release"))
         case "cancelled":

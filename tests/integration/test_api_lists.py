@@ -15,6 +15,7 @@ import pytest
 
 from tests.gateway import Gateway, done, refused, shaped
 from tests.service import Home, Service, eventually
+from tests.webhooks import deliver, said
 
 pytestmark = pytest.mark.archived
 
@@ -66,11 +67,12 @@ def test_ids_in_a_filter_are_normalized(gateway: Gateway, archived: Archived) ->
 
 
 def test_every_end_is_listed(gateway: Gateway, archived: Archived) -> None:
-    agent, sku = new_name("agent"), gateway.stock(8)
-    held, paying, sold, released, cancelled, partly = (gateway.reserve(sku, agent_id=agent) for _ in range(6))
+    agent, sku = new_name("agent"), gateway.stock(9)
+    held, paying, sold, released, cancelled, partly, shipped = (gateway.reserve(sku, agent_id=agent) for _ in range(7))
     done(gateway.verb(paying, "payment"))
-    for each in (sold, cancelled, partly):
+    for each in (sold, cancelled, partly, shipped):
         done(gateway.verb(each, "commit"))
+    done(deliver(gateway, "wms", said("ship", (sku, 1), location_id="main", reference=shipped["token"])))
     done(gateway.verb(released, "release"))
     done(gateway.verb(cancelled, "cancel"))
     voided = gateway.reserve(sku, 2, agent_id=agent)
@@ -84,7 +86,7 @@ def test_every_end_is_listed(gateway: Gateway, archived: Archived) -> None:
         ("cancelled", [cancelled]),
         ("voided", [voided]),
         ("expired", []),
-        ("fulfilled", []),
+        ("fulfilled", [shipped]),
         ("pending_reconciliation", []),
     ):
         found = gateway.items("reservations", agent_id=agent, status=status)
@@ -214,11 +216,12 @@ def test_a_client_may_leave_the_feed(service: Service, archived: Archived, many:
     assert service.home.stderr.count('"level": "error"') == errors
 
 
-def test_a_feed_of_nothing_is_empty(home: Home) -> None:
+def test_lists_of_nothing_are_empty_from_the_first_moment(home: Home) -> None:
+    """Before the first archiver has come so far."""
     service = home.serve()
-    home.await_archive()
     assert service.gateway.get("feed").body == b""
-    assert service.gateway.items("skus") == []
+    assert [service.gateway.items(path) for path in LISTS] == [[]] * len(LISTS)
+    assert home.archive.stat().st_mode & 0o077 == 0
     assert service.terminate() == 0
 
 

@@ -7,8 +7,9 @@ from unicodedata import normalize
 
 import pytest
 
-from tests.gateway import TIME, Gateway, done, refused, shaped
+from tests.gateway import TIME, Answer, Gateway, done, refused, shaped
 from tests.service import Service, eventually
+from tests.webhooks import deliver, said
 
 MANY_LINES = {
     "token": re.compile(r"[\w-]{22,}"),
@@ -225,10 +226,12 @@ WAYS = {
     "released": ("release",),
     "cancelled": ("commit", "cancel"),
     "pending_reconciliation": ("commit",),
+    "fulfilled": ("commit", "ship"),
 }
 GONE = "410 reservation_expired"
 SOLD = "409 reservation_committed"
 NO_SALE = "409 reservation_not_committed"
+SHIPPED = "409 reservation_fulfilled"
 # state: what read, commit, release, DELETE, extend, payment and cancel come to there
 OUTCOMES = {
     "held": ("held", "committed", "released", "released", "held", "payment_pending", NO_SALE),
@@ -248,6 +251,7 @@ OUTCOMES = {
         "cancelled", "409 reservation_cancelled", "409 reservation_cancelled", "409 reservation_cancelled",
         "409 reservation_cancelled", "409 reservation_cancelled", "cancelled",
     ),
+    "fulfilled": ("fulfilled", "fulfilled", SHIPPED, SHIPPED, SHIPPED, SHIPPED, SHIPPED),
 }  # fmt: skip
 CALLS = (
     ("GET", "", None), ("POST", "/commit", None), ("POST", "/release", None), ("DELETE", "", None),
@@ -260,6 +264,12 @@ MOVES_IN_PLACE = {("held", "/extend"), ("payment_pending", "/extend"), ("payment
 def call(gateway: Gateway, reservation: dict[str, Any], method: str, suffix: str, body: object) -> Any:
     path = f"reservations/{reservation['token']}{suffix}"
     return gateway(method, path) if body is None else gateway(method, path, body)
+
+
+def ship(gateway: Gateway, reservation: dict[str, Any]) -> Answer:
+    """The warehouse ships all of it."""
+    lines = [(line["sku"], line["quantity"]) for line in reservation["lines"]]
+    return deliver(gateway, "wms", said("ship", *lines, reference=reservation["token"]))
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +294,7 @@ def test_verb_in_state(
         window = {"reconciliation_hold_seconds": 60} if state == "pending_reconciliation" else {}
         held = gateway.reserve(gateway.stock(5, **window), 2)
         for way in WAYS[state]:
-            done(gateway.verb(held, way))
+            done(ship(gateway, held) if way == "ship" else gateway.verb(held, way))
     before = gateway.entries(token=held["token"])
     answer = call(gateway, held, *verb)
     if outcome[0].isdigit():

@@ -1,6 +1,7 @@
 """Locations over HTTP: shared and dedicated ones, transfers between them, and where a sale's units are taken from."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -247,6 +248,18 @@ def test_a_strategy_leaves_what_is_decided_for_others(shop: Gateway) -> None:
     assert at(shop.availability(sku), "reserved_quantity") == {"EAST": 1, "main": 3}
     put(shop, sku, EAST=1)
     refused(shop.verb(third, "allocations", {"strategy": "most_stock"}), 409, "stock_below_zero")
+
+
+def test_a_reservation_is_taken_from_two_hundred_places_at_most(shop: Gateway) -> None:
+    skus = [f"SKU-{uuid.uuid4().hex}" for _ in range(2)]
+    rows = [f"{sku},l{number},1\n" for sku in skus for number in range(101)]
+    content = f"sku,location_id,on_hand\n{''.join(rows)}".encode()
+    done(shop.send("POST", "stock/import", content, [("Content-Type", "text/csv")]))
+    lines = [{"sku": sku, "quantity": 101} for sku in skus]
+    sold = done(shop.post("reservations", {"lines": lines, "agent_id": "agent"}), 201)
+    done(shop.verb(sold, "commit"))
+    (error,) = refused(shop.verb(sold, "allocations", {"strategy": "priority"}), 422, "validation_failed")["errors"]
+    assert error["field"] == "lines"
 
 
 def test_an_allocation_repeated_with_its_key_is_one(shop: Gateway) -> None:

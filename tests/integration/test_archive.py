@@ -27,9 +27,10 @@ from app.projections.archive.writer import Writer
 from app.projections.history import EVERYTHING, Wanted, read_archived, read_history, read_history_page
 from app.projections.rebuild import verify
 from app.settings import Settings, load_settings
+from app.store.decoding import decode_policy
 from app.store.readers import ARCHIVE, LedgerReader, read_progress
 from app.store.store import Store
-from tests.archiving import archived_entries, entries_of, prove_archive
+from tests.archiving import archived_entries, entries_of, places_of, prove_archive
 from tests.conftest import OpenStore
 from tests.engines import Engine
 from tests.history import SKUS, History
@@ -123,6 +124,8 @@ async def test_the_past_is_as_it_was_answered(
         for found in (at_that_time, at_that_entry):
             assert found is not None
             assert balances_of(found.row) == balances_of(state)
+            assert places_of(found.row) == state.locations
+            assert decode_policy(found.row.policy) == state.policy
             assert found.next_release_us == state.next_release_us
     assert len(answered) > 100
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.store.keys import Keyspace
+from tests import engines
 from tests.gateway import Gateway, done, refused
 from tests.service import Home, eventually
 
@@ -125,6 +126,20 @@ def test_an_archive_that_is_turned_off(home: Home) -> None:
     assert home.archiver_pids == []
     assert service.terminate() == 0
     assert not home.archive.exists()
+
+
+def test_engines_that_are_served_from_one_directory_have_archives_of_their_own(home: Home) -> None:
+    with engines.running(engines.chosen()[0]) as engine:
+        service = home.serve("--redis-url", engine.url, **SETTINGS, ledger_entries_kept=5)
+        sell(service.gateway, 3)
+        assert service.terminate() == 0
+        verified = home.command("ledger", "verify", "--redis-url", engine.url)
+        assert (verified.returncode, "All 7 entries" in verified.stdout) == (0, True), "two of them are archived only"
+    service = home.serve(**SETTINGS)
+    last = service.gateway.entries(sku=sell(service.gateway, 1))[-1]["sequence"]
+    assert service.terminate() == 0
+    assert archived(home) == last
+    assert '"event": "archive_interrupted"' not in home.stderr
 
 
 def test_an_engine_that_lost_what_the_archive_has_is_not_served(home: Home) -> None:

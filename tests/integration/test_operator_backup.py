@@ -24,6 +24,8 @@ from tests import engines
 from tests.commands import refusal, said, sell, selling
 from tests.gateway import done
 from tests.service import Home, open_home
+from tests.webhooks import SOURCES, deliver
+from tests.webhooks import said as said_of
 
 pytestmark = pytest.mark.archived
 
@@ -36,9 +38,11 @@ def other(home: Home) -> Path:
 
 def test_backup_under_load_kill_restore_verify(home: Home, other: Path) -> None:
     file = home.data_dir.with_name("backup.tar")
-    service = home.serve()
+    service = home.serve(sources=SOURCES)
     sku = service.gateway.stock(1_000_000)
     sell(service.gateway, sku)
+    received = said_of("receive", (sku, 2))
+    done(deliver(service.gateway, "wms", received, delivery_id="of-before"))
     body = {"sku": sku, "agent_id": "agent", "ttl_seconds": 600}
     held = done(service.gateway.post("reservations", body, idempotency_key="key"), 201)
     with selling(service.gateway, sku) as answered:
@@ -54,13 +58,15 @@ def test_backup_under_load_kill_restore_verify(home: Home, other: Path) -> None:
     proved = said(home.command("ledger", "verify", data_dir=other))
     shutil.rmtree(home.data_dir)
     other.rename(home.data_dir)
-    service = home.serve()
+    service = home.serve(sources=SOURCES)
     end = service.gateway.availability(sku)["sequence"]
     assert before <= end <= after + 2, "what was answered when it began is in it, and nothing of after its end"
     for said_so in (written, restored, proved):
         assert f"{end:,}" in said_so
     again = service.gateway.post("reservations", body, idempotency_key="key")
     assert (again.headers["idempotent-replayed"], done(again, 201)["token"]) == ("true", held["token"])
+    heard = deliver(service.gateway, "wms", received, delivery_id="of-before")
+    assert done(heard)["status"] == "duplicate"
     assert service.gateway.reserve(sku)["sequence"] == end + 1
     assert not list(home.data_dir.glob("*.rdb"))
 

@@ -5,13 +5,16 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.store.keys import Keyspace
 from tests.commands import refusal, said, sell, selling
-from tests.gateway import done
+from tests.gateway import Gateway, done
 from tests.service import Home
+from tests.webhooks import SOURCES, deliver
+from tests.webhooks import said as said_of
 
 pytestmark = pytest.mark.archived
 
@@ -94,13 +97,20 @@ def lose_engine(home: Home) -> None:
     shutil.rmtree(home.data_dir / "appendonlydir")
 
 
+def hear(gateway: Gateway, *skus: str, delivery_id: str) -> dict[str, Any]:
+    """The warehouse receives two of each; what is said of the delivery."""
+    answer = done(deliver(gateway, "wms", said_of("receive", *((sku, 2) for sku in skus)), delivery_id=delivery_id))
+    return {"status": answer["status"], "sequences": [row["sequence"] for row in answer["results"]]}
+
+
 @pytest.mark.parametrize("kept", [1, 100_000])
 def test_a_lost_engine_is_rebuilt_from_the_archive(home: Home, kept: int) -> None:
-    service = home.serve(ledger_entries_kept=kept)
+    service = home.serve(ledger_entries_kept=kept, sources=SOURCES)
     sku = service.gateway.stock(100)
     body = {"sku": sku, "agent_id": "agent", "ttl_seconds": 600}
     held = done(service.gateway.post("reservations", body, idempotency_key="key"), 201)
     sell(service.gateway, sku)
+    heard = hear(service.gateway, sku, delivery_id="of-before")
     before = service.gateway.availability(sku), service.gateway.entries()
     assert service.terminate() == 0
     lose_engine(home)
@@ -108,7 +118,8 @@ def test_a_lost_engine_is_rebuilt_from_the_archive(home: Home, kept: int) -> Non
     rebuilt = said(home.command("ledger", "rebuild", settings={"ledger_entries_kept": kept}))
     assert f"Rebuilt from {before[0]['sequence']:,} entries" in rebuilt
     assert said(home.command("ledger", "verify")).startswith(f"All {before[0]['sequence']:,} entries ")
-    service = home.serve(ledger_entries_kept=kept)
+    service = home.serve(ledger_entries_kept=kept, sources=SOURCES)
+    assert hear(service.gateway, sku, delivery_id="of-before") == {**heard, "status": "duplicate"}
     after = service.gateway.availability(sku), service.gateway.entries()
     for found in (before, after):
         for name in ("as_of", "next_release_at"):
@@ -158,13 +169,17 @@ def other(home: Home) -> Path:
 
 
 def test_partitions_are_dealt_out_anew(home: Home, other: Path) -> None:
-    service = home.serve()
+    service = home.serve(sources=SOURCES)
     stocked = [service.gateway.stock() for _ in range(6)]
     for sku in stocked:
         sell(service.gateway, sku)
+    hear(service.gateway, *stocked, delivery_id="of-before")
     basket = {"lines": [{"sku": sku, "quantity": 1} for sku in stocked], "agent_id": "agent", "ttl_seconds": 600}
-    sold = done(service.gateway.post("reservations", basket), 201)
-    done(service.gateway.verb(sold, "commit"))
+    sold, shipped = (done(service.gateway.post("reservations", basket), 201) for _ in range(2))
+    for each in (sold, shipped):
+        done(service.gateway.verb(each, "commit"))
+    ship = said_of("ship", *((sku, 1) for sku in stocked), reference=shipped["token"])
+    done(deliver(service.gateway, "wms", ship, delivery_id="of-the-parcel"))
     held = [service.gateway.reserve(sku, ttl_seconds=600) for sku in stocked]
     before = {sku: service.gateway.availability(sku) for sku in stocked}
     assert service.terminate() == 0
@@ -177,7 +192,9 @@ def test_partitions_are_dealt_out_anew(home: Home, other: Path) -> None:
 
     home.data_dir.rename(home.data_dir.with_name("before"))
     other.rename(home.data_dir)
-    gateway = home.serve(**three).gateway
+    gateway = home.serve(**three, sources=SOURCES).gateway
+    assert hear(gateway, *stocked, delivery_id="of-before")["status"] == "duplicate"
+    assert done(deliver(gateway, "wms", ship, delivery_id="of-the-parcel"))["status"] == "duplicate"
     for sku, found in before.items():
         after = gateway.availability(sku)
         for name in ("on_hand_quantity", "available_quantity", "reserved_quantity", "committed_quantity"):
@@ -185,7 +202,7 @@ def test_partitions_are_dealt_out_anew(home: Home, other: Path) -> None:
         sell(gateway, sku)
     for reservation in held:
         done(gateway.verb(reservation, "commit"))
-    assert gateway.read(sold)["status"] == "committed"
+    assert (gateway.read(sold)["status"], gateway.read(shipped)["status"]) == ("committed", "fulfilled")
     assert said(home.command("ledger", "verify", settings=three)).startswith("All ")
 
 

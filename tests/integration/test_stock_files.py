@@ -19,13 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.exceptions import RedisError
 
+from app.domain.outcomes import Imported
 from app.domain.types import Sku
 from app.projections.rebuild import verify
 from app.settings import load_settings
 from app.store.store import Store, make_store
 from app.workflows.stock_files.columns import DEGRADED_POLICIES
 from app.workflows.stock_files.exporting import export_stock
-from app.workflows.stock_files.importing import Imported, ImportInterrupted, import_stock
+from app.workflows.stock_files.importing import ImportInterrupted, import_stock
 from app.workflows.stock_files.tables import HEADER
 from tests.conftest import OpenStore
 from tests.engines import Engine

@@ -9,9 +9,11 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 from app.domain.types import Sku, Token
+from app.domain.updates import Delivery
 from app.store.clock import EngineClock
 from app.store.keys import Keyspace
 from app.store.scripts import Script, load_scripts
+from tests.scripts.deliveries import deliver, head_of, lines_of, say
 from tests.virtual_clock import REPLACED_INCLUDES, SECOND_US, VirtualClock
 
 SCRIPTS = load_scripts(REPLACED_INCLUDES)
@@ -24,9 +26,12 @@ DEFAULTS: dict[str, object] = {
     "allow_backorder": 0,
     "amount": 10,
     "amount_us": TTL_US,
+    "authorities": "main\terp",
     "channel": "direct",
     "committed_retention_ms": 30 * DAY_MS,
     "counted_from": "now",
+    "deduct_on": "ship",
+    "delivery_id": "d",
     "entries_kept": 1000,
     "expected_sequence": "",
     "fingerprint": "",
@@ -40,6 +45,7 @@ DEFAULTS: dict[str, object] = {
     "order_id": "",
     "partition": 0,
     "partitions": 1,
+    "priority": 3,
     "quantity": 1,
     "reader": "archive",
     "reason": "test",
@@ -50,6 +56,7 @@ DEFAULTS: dict[str, object] = {
     "sequence": 0,
     "sequence_seen": 0,
     "sku": "A",
+    "source": "wms",
     "take_clock": 1,
     "to_location": "east",
     "to_location_kind": "shared",
@@ -77,6 +84,12 @@ class Reply:
         return f"Reply({self._values})"
 
     @property
+    def lines_told(self) -> list[tuple[str, int]]:
+        """Of a delivery: what became of each line, and the last entry of its command."""
+        rows = (row.split("\t") for row in self.results.split("\n") if row)
+        return [(status, int(sequence)) for _, status, sequence in rows]
+
+    @property
     def places(self) -> dict[str, tuple[str, int, int]]:
         """Of a reply about a SKU: the kind of each location, what is on hand there, and what of it is allocated."""
         rows = (row.split("\t") for row in self.locations.split("\n") if row)
@@ -97,6 +110,7 @@ class Partition:
         self.keys = Keyspace(1).partitions[0]
         self.is_damaged_on_purpose = False
         self._tokens = (f"t{number}" for number in itertools.count(1))
+        self._moments = itertools.count(1)
         clock.gateways.append(self.gateway)
 
     def __call__(self, name: str, *rest: object, **given: object) -> Reply:
@@ -117,7 +131,8 @@ class Partition:
         named.setdefault("details", _details(name, rest, named))
         keys = [self.key(key, named) for key in script.keys]
         if script.repeated_keys:
-            skus = rest[:: len(script.repeated_args)]
+            is_delivery = name == "apply_update"
+            skus = [_sku_of(line) for line in rest] if is_delivery else rest[:: len(script.repeated_args)]
             keys += [self.key(key, {**named, "sku": sku}) for sku in skus for key in script.repeated_keys]
         assert all(name in (*DEFAULTS, "not_after_us", "details") for name in given), given
         return keys, [str(named[arg]) for arg in script.args] + [str(value) for value in rest]
@@ -133,6 +148,8 @@ class Partition:
     def key(self, name: str, named: Mapping[str, object] = DEFAULTS) -> str:
         """The key that a script's header calls by this name."""
         sku, token = Sku(str(named["sku"])), Token(str(named["token"]))
+        key_hash, delivery_id = str(named["key_hash"]), str(named.get("delivery_id", ""))
+        seen = ("adjustment", key_hash) if key_hash else (str(named.get("source", "")), delivery_id)
         found: dict[str, str] = {
             "meta": self.keys.meta,
             "ledger": self.keys.ledger,
@@ -140,13 +157,14 @@ class Partition:
             "sku": self.keys.sku(sku),
             "holds": self.keys.holds(sku),
             "locations": self.keys.locations(sku),
+            "facts": self.keys.facts(sku),
             "reservation": self.keys.reservation(token),
             "backorders": self.keys.backorders(sku),
             "backorder_queue": self.keys.backorder_queue(sku),
             "category": self.keys.category(CATEGORY),
             "category_skus": self.keys.category_skus(CATEGORY),
             "readers": self.keys.readers,
-            "seen": self.keys.seen("adjustment", str(named["key_hash"])),
+            "seen": self.keys.seen(*seen),
         }
         return found[name]
 
@@ -161,7 +179,7 @@ class Partition:
 
     def hold(self, *lines: object, **given: object) -> str:
         """A reservation of these lines; its token."""
-        token = next(self._tokens)
+        token = str(given.pop("token", "")) or next(self._tokens)
         reply = self("reserve", *lines, token=token, **given)
         assert reply.status == "held", reply
         return token
@@ -177,11 +195,24 @@ class Partition:
         assert {answer[0] for answer in pipeline.execute()} == {b"held"}
         return tokens
 
-    def sell(self, *lines: object, **given: object) -> str:
+    def sell(self, *lines: object, order_id: str = "", **given: object) -> str:
         """The same, sold; its token."""
         token = self.hold(*lines, **given)
-        assert self("commit", token=token).status == "committed"
+        assert self("commit", token=token, order_id=order_id).status == "committed"
         return token
+
+    def update(self, kind: str, quantity: int = 1, *, delivery_id: str | None = None, **told: Any) -> str:
+        """What becomes of a line that a source says, all of a delivery. Each is later than the one before."""
+        at = next(self._moments)
+        source = told.get("source", "wms")
+        update = say(kind, quantity, **{"at": at, **told})
+        delivery = deliver(update, source=source, delivery_id=f"d{at}" if delivery_id is None else delivery_id)
+        ((status, _),) = self.apply(delivery).lines_told
+        return status
+
+    def apply(self, delivery: Delivery) -> Reply:
+        """The reply to all of a delivery at once."""
+        return self("apply_update", *lines_of(delivery), **head_of(delivery))
 
     def balances(self, sku: str) -> tuple[int, int, int, int]:
         """On hand, reserved, committed, backordered."""
@@ -238,6 +269,11 @@ class Partition:
         answers = asking.execute()
         expires = (ttl_ms >= 0 for ttl_ms in answers[1::2])
         return dict(zip(found, zip(answers[::2], expires, strict=True), strict=True))
+
+
+def _sku_of(line: object) -> str:
+    """Of a line of a delivery; of none that is whole, any."""
+    return (*str(line).split("\t"), "", "", "A")[2] or "A"
 
 
 def _details(name: str, rest: tuple[object, ...], named: Mapping[str, object]) -> str:

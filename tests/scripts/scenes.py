@@ -1,5 +1,6 @@
 """For every script a partition in which it has work to do, and the call that does it."""
 
+from tests.scripts.deliveries import deliver, lines_of, say
 from tests.scripts.partition import CATEGORY, TTL_US, Partition
 
 VERBS = ("allocate", "cancel", "commit", "extend", "payment", "read", "release")
@@ -13,11 +14,13 @@ Call = tuple[tuple[object, ...], dict[str, object]]
 
 WORK: dict[str, tuple[object, ...]] = {
     "allocate": ("A", "main", 2),
+    "apply_update": lines_of(deliver(say("receive", 3, at=1), say("receive", 4, sku="B", at=2, number=1))),
     "cancel": ("A", 1),
     "commit": ("A", 1),
     "import_stock": ("A", "main", "shared", 7, ""),
     "put_category": ("backorder_limit", 3),
     "put_sku": ("backorder_limit", 3, "max_quantity_per_reservation", 4, "category", CATEGORY),
+    "reconcile": ("A",),
     "reserve": BASKET,
 }
 
@@ -37,6 +40,9 @@ def prepare(partition: Partition, name: str, *, is_keyed: bool = True) -> Call:
         partition.clock.advance_us(TTL_US)
     if name == "close_shortfall":
         leave_a_shortfall(partition)
+    if name == "reconcile":  # the authority is not who is believed
+        partition.update("count", 5, source="erp")
+        partition.update("count", 7)
     keyed: dict[str, object] = {"key_hash": "k", "fingerprint": "f"} if is_keyed and name in KEYED else {}
     return WORK.get(name, ()), keyed
 

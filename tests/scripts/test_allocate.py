@@ -161,6 +161,65 @@ def test_a_cancel_takes_from_the_last_decided_first(partition: Partition, sold: 
     assert "allocations" not in partition.record(sold)
 
 
+def test_a_cancel_says_what_is_no_longer_allocated(partition: Partition, sold: str) -> None:
+    partition("allocate", "A", "main", 3, "B", "main", 1, "A", "east", 2, token=sold)
+    before = partition.sequence
+    reply = partition("cancel", "A", 3, "B", 1, token=sold, key_hash="k", fingerprint="f")
+    entries = partition.entries(before)
+    assert [(entry["type"], entry["sku"], entry["quantity"], entry.get("location")) for entry in entries] == [
+        ("reservation.cancelled", "A", "3", None),
+        ("reservation.cancelled", "B", "1", None),
+        ("stock.allocated", "A", "-1", "main"),
+        ("stock.allocated", "B", "-1", "main"),
+        ("stock.allocated", "A", "-2", "east"),
+    ]
+    assert {(entry["command"], entry["data"]) for entry in entries} == {(str(before + 1), entries[0]["data"])}
+    assert [(entries[at]["committed"], entries[at]["available"]) for at in (0, 4)] == [("2", "5")] * 2
+    assert reply.sequence == str(partition.sequence) == entries[4]["sequence"]
+    assert (partition("availability").sequence, partition("availability", sku="B").sequence) == (
+        entries[4]["sequence"], entries[3]["sequence"],
+    )  # fmt: skip
+
+
+def test_units_that_a_cancel_frees_cover_once(partition: Partition) -> None:
+    """Each entry of the cancel takes the same balances; who waits is covered by the first."""
+    partition.stock("A", 4, backorder_limit=9)
+    partition("adjust", location="east", amount=2)
+    token = partition.sell("A", 6)
+    partition("allocate", "A", "main", 4, "A", "east", 2, token=token)
+    waiting = [partition.hold("A", 2, allow_backorder=1) for _ in range(2)]
+    partition("cancel", "A", 3, token=token)
+    assert partition.balances("A") == (6, 4, 3, 1)
+    assert partition.backorders("A") == {waiting[1]: 1}
+    assert allocated(partition) == {"main": 3}
+
+
+def test_a_sale_that_waited_is_covered_and_cancelled(partition: Partition) -> None:
+    partition.stock("A", 2, backorder_limit=9)
+    token = partition.sell("A", 4, allow_backorder=1)
+    partition("allocate", "A", "main", 2, token=token)
+    partition("cancel", "A", 3, token=token)
+    assert (partition.balances("A"), partition.backorders("A")) == ((2, 0, 1, 0), {})
+    assert allocated(partition) == {"main": 1}
+
+
+def test_a_reservation_is_taken_from_so_many_places(partition: Partition) -> None:
+    for number in range(150):
+        partition("adjust", location=f"l{number}", amount=1)
+        partition("adjust", sku="B", location=f"l{number}", amount=1)
+    token = partition.sell("A", 150, "B", 150)
+
+    def allocate(sku: str, count: int) -> str:
+        return partition("allocate", *(each for n in range(count) for each in (sku, f"l{n}", 1)), token=token).status
+
+    assert (allocate("A", 150), allocate("B", 50)) == ("allocated", "allocated")
+    before = partition.sequence, partition.record(token)
+    assert allocate("B", 51) == "too_many_allocations"
+    assert (partition.sequence, partition.record(token)) == before
+    assert partition("cancel", token=token).status == "cancelled"
+    assert partition.sequence == before[0] + 2 + 200
+
+
 def test_what_a_line_that_is_gone_had_is_gone_too(partition: Partition, sold: str) -> None:
     partition("allocate", "A", "main", 2, "B", "main", 1, token=sold)
     partition("cancel", "A", 5, token=sold)

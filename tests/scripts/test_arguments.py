@@ -145,6 +145,14 @@ def test_every_line_has_its_two_keys(partition: Partition) -> None:
     assert partition.snapshot() == before
 
 
+def test_so_many_skus_are_reconciled_at_once(partition: Partition) -> None:
+    refused(partition, "reconcile", (), {})
+    refused(partition, "reconcile", tuple(f"sku-{number}" for number in range(41)), {})
+    keys, args = partition.wire("reconcile", "A")
+    with pytest.raises(ResponseError, match=r"^BADARG"):
+        partition.raw(SCRIPTS["reconcile"], keys[:-1], args)
+
+
 INTEGER_FIELDS = {
     "safety_stock_units": 10**12,
     "safety_stock_basis_points": 10_000,

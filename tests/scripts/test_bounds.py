@@ -12,7 +12,9 @@ from tests.scripts.scenes import WORK
 from tests.virtual_clock import SECOND_US
 
 DUE = 20_000
-TAKES = ("adjust", "allocate", "import_stock", "put_category", "put_sku", "reserve", "transfer")
+TAKES = (
+    "adjust", "allocate", "apply_update", "import_stock", "put_category", "put_sku", "reconcile", "reserve", "transfer",
+)  # fmt: skip
 
 
 def test_a_call_settles_200_lines_and_says_that_there_is_more(partition: Partition) -> None:
@@ -70,6 +72,10 @@ def test_what_has_ended_leaves_nothing_but_records_that_expire(partition: Partit
             if verb:
                 partition(verb, token=token, key_hash="k", fingerprint="f")
     partition("adjust", key_hash="k", fingerprint="f")
+    sold = partition.sell("A", 1, order_id="o")
+    for kind in ("pick", "count", "receive", "ship"):
+        partition.update(kind, order="o" if kind in ("pick", "ship") else None)
+    assert partition.record(sold)["status"] == "fulfilled"
     partition.clock.advance(3600)
     while partition("expire").next_deadline_us != "0":
         pass
@@ -77,13 +83,13 @@ def test_what_has_ended_leaves_nothing_but_records_that_expire(partition: Partit
     for key in partition.client.scan_iter(match=prefix + b"*"):
         kind = key.removeprefix(prefix).decode().split(":")[0]
         ttl_ms = partition.client.pttl(key)
-        if kind in ("seen", "reservation"):
+        if kind in ("seen", "reservation", "order"):
             expires.append(ttl_ms)
         else:
             assert ttl_ms == -1
             stays.add(kind)
-    assert stays == {"meta", "ledger", "sku", "locations"}
-    assert all(0 < ttl_ms <= 30 * DAY_MS for ttl_ms in expires)
+    assert stays == {"meta", "ledger", "sku", "locations", "facts"}
+    assert all(0 < ttl_ms <= 31 * DAY_MS for ttl_ms in expires)
     assert partition.balances("A")[1] == partition.balances("B")[1] == 0
     assert partition.client.exists(partition.keys.deadlines, *(partition.keys.holds(Sku(sku)) for sku in "AB")) == 0
 
@@ -99,7 +105,7 @@ def test_out_of_memory_stops_what_takes_and_not_what_gives_back(partition: Parti
                 partition(name, *WORK.get(name, ()), token=sold)
         assert partition("read", token=due).state == "expired"
         assert partition("release", token=held).status == "released"
-        assert partition("commit", token=sold).status == "committed"
+        assert partition("commit", token=sold, order_id="o").status == "committed"
         assert partition("cancel", token=sold).status == "cancelled"
         assert partition("close_shortfall").status == "closed"
         assert partition("expire").status == "swept"

@@ -1,5 +1,7 @@
 """What a category says holds for its SKUs where they say nothing themselves, from when they are next written."""
 
+import json
+
 import pytest
 
 from tests.scripts.partition import CATEGORY, Partition
@@ -100,6 +102,23 @@ def test_a_change_holds_from_when_the_sku_is_next_written(partition: Partition) 
     assert (reply.backorder_limit, reply.channel_limits, reply.lead_time_days) == ("", "", "")
     assert partition("availability", channel="web").channel_left == ""
     assert inherited(partition) == "safety_stock_units,degraded_policy"
+
+
+def test_its_entry_says_what_a_sku_has_of_it(partition: Partition) -> None:
+    partition("put_category", *DEFAULTS)
+    partition("put_sku", "category", CATEGORY, "backorder_limit", 7, "lead_time_days", 1)
+    partition("put_sku", "backorder_limit", "")
+    partition("put_sku", "category", "")
+    said = [json.loads(entry["data"]) for entry in partition.entries(after=1)]
+    of_both = {"safety_stock_units": "2", "channel_limits": '{"web":5}'}
+    assert said == [
+        {
+            "policy": {"category": CATEGORY, "backorder_limit": "7", "lead_time_days": "1"},
+            "inherited": of_both,
+        },
+        {"policy": {"backorder_limit": ""}, "inherited": {**of_both, "backorder_limit": "3"}},
+        {"policy": {"category": ""}},
+    ]
 
 
 def test_another_category_and_none(partition: Partition) -> None:

@@ -111,7 +111,8 @@ def test_a_command_past_its_not_after_time_does_nothing(partition: Partition) ->
     assert partition("adjust", **late).status == "too_late"
     for name in ("close_shortfall", "expire", "put_category", "put_sku", "transfer"):
         assert partition(name, **late).status == "too_late"
-    assert partition("import_stock", *WORK["import_stock"], **late).status == "too_late"
+    for name in ("apply_update", "import_stock", "reconcile"):
+        assert partition(name, *WORK[name], **late).status == "too_late"
     for verb in ("commit", "release", "extend", "payment", "cancel"):
         assert partition(verb, token=token, **late).status == "too_late"
     assert partition("allocate", *WORK["allocate"], token=token, **late).status == "too_late"

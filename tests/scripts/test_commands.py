@@ -184,13 +184,15 @@ async def test_transfer(store: Store) -> None:
 
 
 async def test_a_shortfall_is_closed_behind_the_callers_back(store: Store) -> None:
-    """However many calls it takes; the answer is what stands when it is over."""
+    """However many calls it takes: the answer has what stands when it is over, and the sequence of its own command."""
     await stock(store, A, 500)
     await asyncio.gather(*(hold(store) for _ in range(500)))
-    counted = await store.commands.adjust(A, location_id="main", mode="count", amount=50, reason="lost")
+    count = partial(store.commands.adjust, A, location_id="main", mode="count", amount=50, reason="lost")
+    counted = await count(idempotency=KEY)
     assert isinstance(counted, SkuAnswered)
     assert (counted.state.reserved, counted.state.shortfall, counted.state.available) == (50, 0, 0)
-    assert counted.state.sequence == 1 + 500 + 1 + 450
+    assert counted.state.sequence == 1 + 500 + 1 + 200, "later voids are commands of their own"
+    assert await count(idempotency=KEY) == SkuAnswered(counted.state, is_replayed=True)
 
 
 async def test_categories(store: Store) -> None:

@@ -131,7 +131,7 @@ def test_every_key_and_argument_is_bound_to_its_name(script: Script) -> None:
 def bindings(text: str) -> Iterator[tuple[str, str]]:
     """(name, expression) of every `local a, b = x, y`."""
     for names, expressions in re.findall(r"^local ([\w, ]+) = (.+)$", text, re.MULTILINE):
-        parts = re.split(r", (?![^(]*\))", expressions)
+        parts = re.split(r", (?![^({]*[)}])", expressions)
         yield from zip(names.split(", "), parts, strict=True)
 
 

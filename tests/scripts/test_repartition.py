@@ -8,16 +8,19 @@ from redis.asyncio import Redis
 from app.commands.rebuilding import _deal, _meta_of
 from app.commands.sources import Source
 from app.domain.types import Sku
-from app.projections.rebuild import PartitionWriter, verify_partition
+from app.projections.rebuild import PartitionWriter, verify, verify_partition
 from app.projections.replayed import Stock
+from app.settings import load_settings
 from app.store.keys import Keyspace
 from app.store.ledger import read_entries
 from app.store.state import read_meta
-from app.store.store import Store
+from app.store.store import Store, make_store
+from app.store.updates import apply_delivery
+from tests.archiving import prove_views
 from tests.conftest import OpenStore
 from tests.engines import Engine
-from tests.history import CATEGORIES, History
-from tests.virtual_clock import VirtualClock
+from tests.history import CATEGORIES, History, applied, kind_of
+from tests.virtual_clock import KEY, REPLACED_INCLUDES, VirtualClock
 
 STEPS = 600
 
@@ -52,6 +55,7 @@ async def deal(store: Store, target: Redis, partitions: int, *, wall_us: int) ->
         await writer.finish()
         verdict = await verify_partition(target, keys)
         assert verdict.difference is None
+        prove_views(writer.replay, [entry async for _, page in read_entries(target, keys) for entry in page])
         assert all(keyspace.of_sku(sku) is keys for sku in verdict.stocks)
         stocks |= verdict.stocks
     return stocks
@@ -59,12 +63,13 @@ async def deal(store: Store, target: Redis, partitions: int, *, wall_us: int) ->
 
 @pytest.mark.parametrize("counts", [(1, 3), (3, 1), (3, 2)])
 @pytest.mark.parametrize("seed", range(3))
-async def test_every_sku_has_what_it_had(
-    open_store: OpenStore, clock: VirtualClock, other: Redis, seed: int, counts: tuple[int, int]
+async def test_every_sku_has_what_it_had(  # noqa: PLR0917 - fixtures
+    open_store: OpenStore, clock: VirtualClock, engine: Engine, other: Redis, seed: int, counts: tuple[int, int]
 ) -> None:
     before, after = counts
     store = await open_store(clock=clock, partitions=before)
-    await WholeHistory(store, clock, seed).live(STEPS)
+    history = WholeHistory(store, clock, seed)
+    await history.live(STEPS)
     clock.advance(7200)  # what is live by then could be torn apart
     stocks: dict[Sku, Stock] = {}
     for keys in store.keyspace.partitions:
@@ -76,3 +81,10 @@ async def test_every_sku_has_what_it_had(
     for sku, stock in stocks.items():
         for name in ("on_hand", "reserved", "committed", "backordered", "safety_stock", "policy", "locations"):
             assert getattr(dealt[sku], name) == getattr(stock, name), (sku, name)
+
+    await other.set(KEY, clock.now_us + 1)
+    async with make_store(load_settings({"partitions": after}), f"{engine.url}?db=1", REPLACED_INCLUDES) as dealt_store:
+        for delivery in history.deliveries:  # once more: what was applied is remembered where it is now
+            results = await apply_delivery(dealt_store.commands, dealt_store.keyspace, delivery, kind_of=kind_of)
+            assert history.applied.isdisjoint(applied(delivery, results))
+        assert (await verify(dealt_store)).difference is None

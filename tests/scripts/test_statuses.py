@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.scripts.deliveries import deliver, say
 from tests.scripts.partition import SCRIPTS, TTL_US, Partition, Reply
 from tests.scripts.scenes import KEYED, WORK, prepare
 
@@ -84,10 +85,18 @@ def with_too_much_due(partition: Partition, name: str) -> Reply:
 
 def with_too_much_to_void(partition: Partition, name: str) -> Reply:
     """As much as can be lost at once: what is left of it is too much for one call."""
-    partition.stock("A", 201)
+    if name == "reconcile":
+        partition.update("count", 0, source="erp")
+        partition.update("count", 201)
+    else:
+        partition.stock("A", 201)
     partition.hold_many(201)
     if name == "import_stock":
         return partition(name, "A", "main", "shared", 0, "")
+    if name == "apply_update":
+        return partition.apply(deliver(say("count", 0, at=1)))
+    if name == "reconcile":
+        return partition(name, "A")
     return partition(name, amount=-201, quantity=201, to_location_kind="dedicated")
 
 
@@ -123,6 +132,15 @@ def of_a_limited_sku(partition: Partition, name: str) -> Reply:
 def of_a_sale_from_elsewhere(partition: Partition, name: str) -> Reply:
     prepare(partition, name)
     return partition(name, "A", "east", 1)
+
+
+def of_a_sale_from_everywhere(partition: Partition, name: str) -> Reply:
+    for number in range(200):
+        partition("adjust", location=f"l{number}", amount=1)
+    partition.stock("B", 1)
+    token = partition.sell("A", 200, "B", 1)
+    partition(name, *(value for number in range(200) for value in ("A", f"l{number}", 1)), token=token)
+    return partition(name, "B", "main", 1, token=token)
 
 
 def of_an_empty_sku(partition: Partition, name: str) -> Reply:
@@ -170,6 +188,7 @@ SCENES: dict[str, Scene] = {
     "adjust stock_below_zero": with_stock(amount=-11),
     "adjust above_limit": with_stock(amount=10**12),
     "allocate location_short": of_a_sale_from_elsewhere,
+    "allocate too_many_allocations": of_a_sale_from_everywhere,
     "transfer stock_below_zero": with_stock(quantity=11),
     "put_sku sku_not_found": without_stock(may_create=0),
     "put_sku created": without_stock(),

@@ -1,5 +1,6 @@
 """An error in mid-script leaves what was written: so a key of the wrong type is met before the first write."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -7,6 +8,7 @@ from redis.exceptions import ResponseError
 
 from tests.scripts.partition import CATEGORY, SCRIPTS, TTL_US, Partition
 from tests.scripts.scenes import READERS, VERBS, WORK, prepare
+from tests.virtual_clock import SECOND_US
 
 BASKET_KEYS = ("sku:A", "sku:B", "holds:A", "holds:B")
 MET = {
@@ -14,8 +16,10 @@ MET = {
     for name, script in SCRIPTS.items()
 }
 MET["allocate"] += ("locations:A",)
+MET["apply_update"] = ("meta", "ledger", "deadlines", "delivery", "sku:A", "holds:A", "locations:A", "facts:A")
 MET["close_shortfall"] += ("reservation", "sku:B", "holds:B", "backorders:A", "backorder_queue:A")
 MET["import_stock"] += ("sku:A", "holds:A", "locations:A")
+MET["reconcile"] += ("sku:A", "locations:A", "facts:A")
 MET["put_category"] = ("meta", "ledger", "category")  # it never looks at the deadlines
 MET["put_sku"] += ("category", "category_skus")
 UNSETTLING = ("acknowledge", "open_partition", "put_category")
@@ -23,6 +27,10 @@ UNSETTLING = ("acknowledge", "open_partition", "put_category")
 
 def key_named(partition: Partition, name: str) -> str:
     kind, _, sku = name.partition(":")
+    if kind == "delivery":
+        return partition.key("seen")
+    if kind == "order":
+        return partition.keys.order("direct", "o")
     return partition.key(kind, {"sku": sku or "A", "token": "t", "key_hash": "k"})
 
 
@@ -122,6 +130,47 @@ def test_what_was_covered_is_looked_up_before_anything_is_written(partition: Par
     before = plant(partition, key)
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         partition(name, token=token)
+    assert partition.snapshot() == before
+
+
+OF_AN_ORDER: dict[str, Callable[[Partition], object]] = {
+    "a ship": lambda partition: partition.update("ship", 2, order="o"),
+    "a cancel": lambda partition: partition.update("cancel", 2, order="o"),
+    "our sale": lambda partition: partition("commit", token="t2", order_id="o"),
+    "our cancel": lambda partition: partition("cancel", "A", 1),
+    "the end of a window": lambda partition: partition("expire"),
+}
+ITS_KEYS = (
+    "ledger", "deadlines", "order", "reservation", *BASKET_KEYS, "locations:A", "locations:B", "facts:A",
+    "backorders:B", "backorder_queue:B",
+)  # fmt: skip
+
+
+MEETS = [(event, key) for event in OF_AN_ORDER for key in ITS_KEYS if (event, key) != ("a cancel", "facts:A")]
+
+
+@pytest.mark.parametrize(("event", "key"), MEETS)
+def test_an_order_meets_its_keys_before_its_command_writes(partition: Partition, event: str, key: str) -> None:
+    """All of B has left, of which a unit waited for stock. The event fulfils the sale `t`, or takes units from it."""
+    partition.stock("A", 10)
+    partition.stock("B", 1, backorder_limit=5)
+    partition("reserve", "A", 2, "B", 2, token="t", allow_backorder=1)
+    partition("commit", order_id="o")
+    partition("allocate", "A", "main", 2, "B", "main", 1)
+    partition.update("ship", 2, order="o", sku="B")
+    if event in ("our sale", "the end of a window"):  # one more was picked and has left than is known as sold
+        if event == "the end of a window":
+            partition("put_sku", "reconciliation_hold_us", SECOND_US)
+        partition("reserve", "A", 1, token="t2")
+        partition.update("pick", 3, order="o")
+        partition.update("ship", 3, order="o")
+        if event == "the end of a window":
+            assert partition("commit", token="t2", order_id="o").state == "pending_reconciliation"
+            partition.clock.advance(1)
+    assert partition.record("t")["status"] == "committed"
+    before = plant(partition, key)
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        OF_AN_ORDER[event](partition)
     assert partition.snapshot() == before
 
 

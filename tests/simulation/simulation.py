@@ -322,7 +322,7 @@ class Simulation:
 
     async def _let_days_pass(self) -> None:
         """And what has ended is forgotten: who asks again with the same key asks anew."""
-        self._twin.clock.advance_us(self._random.choice([1, 8, 11]) * 86_400 * SECOND_US)
+        self._twin.clock.advance_us(self._random.choice([1, 8, 11, 32]) * 86_400 * SECOND_US)
         await self._twin.expire()
         await self._twin.forget()
         for command, arguments, how in self._keyed[-RECENT:]:

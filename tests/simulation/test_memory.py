@@ -1,7 +1,7 @@
-"""Memory is rate x retention, not time: ten days of the same traffic in virtual time take no more than eight.
+"""Memory is rate x retention, not time: 34 days of the same traffic in virtual time take no more than 32.
 
-The engine forgets keys by its own clock, which no test can move; so each key's time to live is shortened by the hour
-that has passed, and a key whose time has come is deleted, as the engine would.
+The engine forgets keys by its own clock, which no test can move; so each key's time to live is shortened by the hours
+that have passed, and a key whose time has come is deleted, as the engine would.
 """
 
 import asyncio
@@ -22,8 +22,9 @@ from tests.virtual_clock import KEY, VirtualClock
 
 DAY_SECONDS = 24 * 3600
 HOUR_MS = 3600 * 1000
-DAYS = 10
-SETTLED_DAY = 8  # what is kept longest are answers to keyed adjustments: 7 days
+HOURS = 3  # from one hour of trade to the next
+DAYS = 34
+SETTLED_DAY = 32  # what is kept longest are sales of an order: 31 days
 ENTRIES_KEPT = 200
 SKUS = [Sku(f"SKU-{number}") for number in range(3)]
 US = 1_000_000
@@ -44,9 +45,9 @@ async def test_memory_is_bounded(open_store: OpenStore, engine: Engine, clock: V
     reader = LedgerReader(load_settings(), engine.url, name=ARCHIVE)
     sizes: list[Size] = []
     for day in range(DAYS):
-        for hour in range(24):
+        for hour in range(0, 24, HOURS):
             await _trade(store.commands, number=day * 24 + hour)
-            clock.advance(3600)
+            clock.advance(HOURS * 3600)
             await _settle(store)
             _age(engine)
             keys = store.keyspace.partitions[0]
@@ -92,15 +93,15 @@ async def _settle(store: Store) -> None:
 
 
 def _age(engine: Engine) -> None:
-    """An hour less to live for every key that the engine will forget."""
+    """Some hours less to live for every key that the engine will forget."""
     keys = [key for key in engine.client.scan_iter(count=1000) if key != KEY.encode()]
     asking = engine.client.pipeline(transaction=False)
     for key in keys:
         asking.pttl(key)
     telling = engine.client.pipeline(transaction=False)
     for key, ttl_ms in zip(keys, asking.execute(), strict=True):
-        if ttl_ms > HOUR_MS:
-            telling.pexpire(key, ttl_ms - HOUR_MS)
+        if ttl_ms > HOURS * HOUR_MS:
+            telling.pexpire(key, ttl_ms - HOURS * HOUR_MS)
         elif ttl_ms >= 0:
             telling.delete(key)
     telling.execute()

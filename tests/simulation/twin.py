@@ -24,7 +24,7 @@ from app.store.state import State, read_meta, read_state
 from app.store.store import Store, make_store
 from tests.engines import Engine
 from tests.oracle import Oracle
-from tests.oracle_partition import Limits, Request
+from tests.oracle_partition import ORDER_SALES_KEPT_US, Limits, Request
 from tests.oracle_stock import LIVE, Record, Stock
 from tests.simulation.engine_time import EngineTime
 from tests.virtual_clock import REPLACED_INCLUDES, START_US, VirtualClock
@@ -316,10 +316,11 @@ class Twin:
     async def forget(self) -> None:
         """The engine forgets by a clock that no test moves: what it would have forgotten is taken out by hand."""
         for half in self._halves:
-            records, scopes = half.oracle.forget()
+            records, scopes, orders = half.oracle.forget()
             half.forgotten.extend(record for record in records if record.status == "committed")
             hashes = [idempotency_hash(half.secret, *scope) for scope in scopes]
             keys = [half.keys.reservation(record.token) for record in records]
+            keys += (half.keys.order(*name) for name in orders)
             for key in (*keys, *(half.keys.seen("adjustment", each) for each in hashes)):
                 agree(f"{key} rested", self._engine.delete(key), 1)
 
@@ -346,8 +347,10 @@ def _check_retention(half: Half, kept: State) -> None:
         at_us = kept.expires_at_us.get(half.keys.reservation(token))
         agree(f"{record.status} {token} is forgotten one day", at_us is not None, record.kept_until_us is not None)
         if at_us is not None and record.kept_until_us is not None:
-            seconds = COMMITTED_RETENTION_SECONDS if record.status == "committed" else RETENTION_SECONDS
-            latest_us = half.oracle.now_us + seconds * 1_000_000
+            retention_us = RETENTION_SECONDS * 1_000_000
+            if record.status == "committed":
+                retention_us = ORDER_SALES_KEPT_US if record.order_id else COMMITTED_RETENTION_SECONDS * 1_000_000
+            latest_us = half.oracle.now_us + retention_us
             is_in_time = record.kept_until_us - RUN_SECONDS_MAX * 1_000_000 <= at_us <= latest_us
             agree(f"{record.status} {token} is forgotten in time", is_in_time, oracle=True)
 

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from app.api.problems import KINDS
 from app.cli import cli
+from app.connectors.source_settings import PollSettings
 from app.main import create_app
 from app.settings import Settings, load_settings
 from app.store.scripts import Script, load_scripts
@@ -172,6 +173,19 @@ def test_routes() -> None:
     declared = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
     documented = re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^`]+)`", text_of("docs/api.md"))
     assert set(documented) == declared
+
+
+# docs/connectors.md
+
+
+def test_poll_settings() -> None:
+    rows = {row[0].strip("`"): row[1:] for row in rows_of("docs/connectors.md", "A source that is polled")}
+    assert list(rows) == list(PollSettings.model_fields)
+    for name, field in PollSettings.model_fields.items():
+        default, bounds, meaning = rows[name]
+        assert (default, meaning != "") == ("" if field.is_required() else shown(field.get_default()), True), name
+        if any(isinstance(bound, annotated_types.Ge | annotated_types.Gt) for bound in field.metadata):
+            assert bounds == bounds_of(field), name
 
 
 # docs/glossary.md

@@ -49,6 +49,20 @@ def test_keys_are_those_of_the_design() -> None:
     assert keys.seen("wms", "7") == "lastunit:{0}:seen:wms:7"
 
 
+def test_what_stands_around_the_scripts_is_in_one_slot_and_has_a_name_of_its_own() -> None:
+    keyspace = Keyspace(3)
+    keys, first = keyspace.sources, keyspace.partitions[0]
+    found = [
+        keys.dead_letter("1"), keys.dead_letters("open"), keys.dead_letters_done, keys.dead_letter_totals,
+        keys.mapping("wms"), keys.source("wms"), keys.counters("wms"), keys.lease("wms"),
+        keys.position("wms", "1"), keys.drifts,
+    ]  # fmt: skip
+    assert len(set(found)) == len(found)
+    assert {slot(key) for key in found} == {slot(first.meta)}
+    assert all(key.startswith(first.around) for key in found)
+    assert first.around == f"{first.prefix}around:"
+
+
 def test_skus_spread_over_the_partitions() -> None:
     keyspace = Keyspace(8)
     counts = [0] * 8

@@ -1,14 +1,12 @@
 """A SKU as it was: what a question about it would have been answered at some moment, folded from its entries."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.domain.entries import Entry
 from app.domain.types import Sku, Token
 from app.projections.archive import schema
 from app.projections.archive.reader import Archive
@@ -69,19 +67,10 @@ async def inventory_as_of(
             return None
 
         row = InventoryRow(sku, partition)
-        told = 0  # the last entry about its policy: with that it took what its category said
-        decided: dict[Token, list[tuple[str, int]]] = {}
         of_stock = select(entries).where(entries.c.sku == sku, schema.IS_OF_STOCK, *until)
         for entry in map(read_entry, await connection.execute(of_stock.order_by(entries.c.sequence))):
             row.apply(entry)
-            if entry.type == "sku.updated":
-                told = entry.sequence
-            elif entry.token is not None:
-                decided[entry.token] = _decision(entry)
         row.apply_balances(read_entry(found))
-        row.policy = await _category_policy(connection, row, until=told) | row.policy
-        if decided:
-            _allocate(row, decided, await _units_sold(connection, row, until=sequence))
         since = await _last_sequence_at(connection, partition, now_us - lifetime_us_max - WINDOW_US_MAX)
         of_reservations = select(entries).where(
             entries.c.sku == sku, entries.c.token.is_not(None), entries.c.sequence > since, *until
@@ -92,56 +81,6 @@ async def inventory_as_of(
             _settle(row, line)
     pending = [line.expires_us for line in live.values() if line.expires_us > now_us and line.status != RECONCILING]
     return AsOf(row, now_us, min(pending, default=None))
-
-
-async def _category_policy(connection: AsyncConnection, row: InventoryRow, *, until: int) -> dict[str, str]:
-    """What the SKU's category said before the entry `until`."""
-    entries = schema.entries
-    category = row.policy.get("category")
-    if category is None:
-        return {}
-    of_categories = select(entries).where(
-        entries.c.partition == row.partition, entries.c.sku == "", entries.c.sequence < until
-    )
-    for found in await connection.execute(of_categories.order_by(entries.c.sequence.desc())):
-        entry = read_entry(found)
-        if entry.data.get("category") == category:
-            policy = msgspec.convert(entry.data.get("policy", {}), dict[str, str])
-            return {name: text for name, text in policy.items() if text}
-    return {}
-
-
-def _decision(entry: Entry) -> list[tuple[str, int]]:
-    """From which locations the units of a sale are to be taken, and how many, in the order of the decision."""
-    rows = msgspec.convert(entry.data["allocations"], list[tuple[str, str, int]])
-    return [(location_id, quantity) for sku, location_id, quantity in rows if sku == entry.sku]
-
-
-async def _units_sold(connection: AsyncConnection, row: InventoryRow, *, until: int) -> dict[Token, int]:
-    """What is left of each sale that has been allocated, up to an entry."""
-    entries = schema.entries
-    of_sku = (entries.c.partition == row.partition, entries.c.sku == row.sku, entries.c.sequence <= until)
-    allocated = select(entries.c.token).where(entries.c.type == "stock.allocated", *of_sku)
-    signs = {"reservation.committed": 1, "reservation.cancelled": -1}
-    of_sales = select(entries.c.token, entries.c.type, entries.c.quantity).where(
-        entries.c.type.in_(signs), entries.c.token.in_(allocated), *of_sku
-    )
-    left: dict[Token, int] = {}
-    for sale in await connection.execute(of_sales):
-        left[sale.token] = left.get(sale.token, 0) + signs[sale.type] * sale.quantity
-    return left
-
-
-def _allocate(row: InventoryRow, decided: Mapping[Token, list[tuple[str, int]]], left: Mapping[Token, int]) -> None:
-    """Sets what is allocated: what was decided, less what was cancelled since, which the last locations lose first."""
-    for location in row.locations.values():
-        location.allocated = 0
-    for token, rows in decided.items():
-        units = left[token]
-        for location_id, quantity in rows:
-            kept = min(quantity, units)
-            row.locations[location_id].allocated += kept
-            units -= kept
 
 
 def _live_lines(rows: Iterable[Any]) -> dict[Token, _LiveLine]:

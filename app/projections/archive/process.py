@@ -13,7 +13,7 @@ from app.observability.logging import configure_logging
 from app.projections.archive.archiver import Archiver
 from app.projections.archive.database import make_database
 from app.projections.archive.writer import Writer
-from app.settings import Settings, load_settings
+from app.settings import Settings
 from app.store.readers import ARCHIVE, LedgerReader
 from app.workflows.parentage import end_with_parent
 
@@ -23,16 +23,14 @@ NICENESS = 10
 log = structlog.get_logger()
 
 
-def run(can_hear: Event) -> None:
-    """Archives until SIGTERM, its settings from the environment. Its parent hears SIGINT for it.
+def run(settings: Settings, can_hear: Event) -> None:
+    """Archives until SIGTERM. Its parent hears SIGINT for it.
 
     `can_hear` is set when SIGTERM makes it end in order; before that it would just die.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
-    os.umask(0o077)  # with the ledger the archive has the secret that tokens are derived from
     end_with_parent()
-    settings = load_settings()
     configure_logging(settings.log_level)
     uvloop.run(archive(settings, can_hear))
 

@@ -58,7 +58,8 @@ class Review:
     """Something that a person decides.
 
     `kind` is `payment_expired` (a payment ran when the reservation expired), `backorder_due` (promised beyond stock for
-    more than a day) or `shortfall` (a SKU of which `units` more are promised than there are; it has no token).
+    more than a day), `shortfall` (a SKU of which `units` more are promised than there are; it has no token); or of a
+    SKU in an order `shipped_beyond_sold` or `moved_though_cancelled`. An order without a name has a token for one.
     """
 
     key: str
@@ -66,6 +67,8 @@ class Review:
     since_us: int
     sku: Sku | None
     token: Token | None
+    channel: str | None
+    order_id: str | None
     units: int
 
 
@@ -241,8 +244,9 @@ class Archive:
 
 
 def _reviews(now_us: int) -> Subquery:
-    """What waits for a person, of all three kinds, in the columns of a Review."""
+    """What waits for a person, of all kinds, in the columns of a Review."""
     reservations, lines, inventory = schema.reservations, schema.reservation_lines, schema.inventory
+    orders = schema.order_reviews.c
     payments = _review("payment_expired", reservations.c.ended_us, token=reservations.c.token).where(
         reservations.c.status == "expired", reservations.c.reason == "payment_expired"
     )
@@ -253,27 +257,27 @@ def _reviews(now_us: int) -> Subquery:
     shortfalls = _review("shortfall", inventory.c.at_us, sku=inventory.c.sku, units=inventory.c.shortfall).where(
         inventory.c.shortfall > 0
     )
-    return union_all(payments, promises, shortfalls).subquery()
+    of_orders = _review(orders.kind, orders.since_us, sku=orders.sku, channel=orders.channel, order_id=orders.order_id)
+    return union_all(payments, promises, shortfalls, of_orders).subquery()
 
 
 def _review(
-    kind: str,
+    kind: str | ColumnElement[Any],
     since_us: ColumnElement[Any],
     *,
-    token: ColumnElement[Any] | None = None,
-    sku: ColumnElement[Any] | None = None,
     units: ColumnElement[Any] | None = None,
+    **about: ColumnElement[Any],
 ) -> Select[Any]:
+    kind = literal(kind) if isinstance(kind, str) else kind
     nobody: ColumnElement[Any] = cast(null(), schema.Name)
-    key: ColumnElement[Any] = literal(kind)
-    for column in (token, sku):
-        key = key if column is None else key + " " + column
+    key = kind
+    for column in about.values():
+        key = key + "\t" + column
     return select(
         key.label("key"),
-        literal(kind).label("kind"),
+        kind.label("kind"),
         since_us.label("since_us"),
-        (nobody if sku is None else sku).label("sku"),
-        (nobody if token is None else token).label("token"),
+        *(about.get(name, nobody).label(name) for name in ("sku", "token", "channel", "order_id")),
         (literal(0) if units is None else units).label("units"),
     )
 

@@ -8,7 +8,7 @@ import msgspec
 from app.domain.entries import Entry
 from app.domain.types import Token
 from app.projections.archive import schema
-from app.projections.archive.views import InventoryRow, LineRow, LocationRow, ReservationRow
+from app.projections.archive.views import InventoryRow, LineRow, LocationRow, OrderReviewRow, ReservationRow
 
 Row = tuple[Any, ...]  # in the order of the table's columns
 Locations = dict[str, LocationRow]
@@ -18,6 +18,7 @@ _data_index = schema.entries.columns.keys().index("data")
 _of_reservation = attrgetter(*schema.reservations.columns.keys())
 _of_line = attrgetter(*schema.reservation_lines.columns.keys()[1:])
 _of_inventory = attrgetter(*schema.inventory.columns.keys()[:-2])
+_of_order_review = attrgetter(*schema.order_reviews.columns.keys())
 
 
 def entry_row(entry: Entry) -> Row:
@@ -60,6 +61,16 @@ def line_row(token: Token, line: LineRow) -> Row:
 def read_line(row: Any) -> LineRow:
     """The line in a row of `reservation_lines`."""
     return LineRow(**{name: getattr(row, name) for name in LineRow.__slots__})
+
+
+def order_review_row(row: OrderReviewRow) -> Row:
+    """A row of `order_reviews`."""
+    return _of_order_review(row)
+
+
+def read_order_review(row: Any) -> OrderReviewRow:
+    """The review in a row of `order_reviews`."""
+    return OrderReviewRow(**{name: getattr(row, name) for name in OrderReviewRow.__slots__})
 
 
 def inventory_row(row: InventoryRow) -> Row:

@@ -122,6 +122,19 @@ Index(
     postgresql_where=IS_BACKORDERED,
 )
 
+# What a person should look at of a SKU in an order; one without a name has its reservation's token for one.
+order_reviews = Table(
+    "order_reviews",
+    metadata,
+    Column("channel", Name, nullable=False),
+    Column("order_id", Name, nullable=False),
+    Column("sku", Name, nullable=False),
+    Column("kind", Name, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("order_id", "channel", "sku"),
+    sqlite_with_rowid=False,
+)
+
 # Every SKU as its last entry leaves it.
 inventory = Table(
     "current_inventory_by_sku",

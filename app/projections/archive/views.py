@@ -5,7 +5,7 @@ knows here moves balances and status like any other.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import msgspec
@@ -18,8 +18,16 @@ from app.domain.types import Sku, Token
 STATUS_AFTER = {"extended": None, "reconciling": "pending_reconciliation"}
 # After these a reservation has all the units that it had; after others some have left it.
 KEEPING = frozenset(
-    {"reservation.extended", "reservation.payment_pending", "reservation.reconciling", "reservation.committed"}
+    {
+        "reservation.extended",
+        "reservation.payment_pending",
+        "reservation.reconciling",
+        "reservation.committed",
+        "reservation.fulfilled",
+        "stock.allocated",
+    }
 )
+ORDER_NEWS = frozenset({"stock.sale", "stock.picked", "stock.packed", "stock.shipped", "stock.cancelled"})
 LIVE = frozenset({"held", "payment_pending", "pending_reconciliation"})
 
 
@@ -68,7 +76,7 @@ class LocationRow:
 
 @dataclass(slots=True)
 class InventoryRow:
-    """A SKU; its policy as the fields of its hash that it was told."""
+    """A SKU; its policy as the fields of its hash, among which `inherited` names those that are its category's."""
 
     sku: Sku
     partition: int
@@ -100,8 +108,7 @@ class InventoryRow:
         if entry.safety_stock is not None:
             self.safety_stock = entry.safety_stock
         if entry.type == "sku.updated":
-            changes = msgspec.convert(entry.data.get("policy", {}), dict[str, str])
-            self.policy = {name: value for name, value in {**self.policy, **changes}.items() if value}
+            self._change_policy(entry)
         elif entry.location_id is not None:
             location = self.locations.setdefault(entry.location_id, LocationRow())
             location.kind = entry.location_kind or location.kind
@@ -109,6 +116,31 @@ class InventoryRow:
                 location.allocated += entry.quantity
             else:
                 location.on_hand += entry.quantity
+
+    def _change_policy(self, entry: Entry) -> None:
+        changes, inherited = (
+            msgspec.convert(entry.data.get(name, {}), dict[str, str]) for name in ("policy", "inherited")
+        )
+        of_category = self.policy.pop("inherited", "").split(",")
+        own = {name: value for name, value in self.policy.items() if name not in of_category} | changes
+        self.policy = {name: value for name, value in own.items() if value} | inherited
+        if inherited:
+            self.policy["inherited"] = ",".join(inherited)
+
+
+@dataclass(slots=True)
+class OrderReviewRow:
+    """What a person should look at of a SKU in an order; one without a name has its reservation's token for one."""
+
+    channel: str
+    order_id: str
+    sku: Sku
+    kind: str
+    since_us: int
+
+    @property
+    def key(self) -> tuple[str, str, Sku]:
+        return self.channel, self.order_id, self.sku
 
 
 class Backorders:
@@ -130,7 +162,7 @@ class Backorders:
 class Views:
     """The rows that some entries are about: loaded, moved on by these entries, to be stored.
 
-    `changed_*` and `dropped_lines` name what is not as it was loaded.
+    `changed_*` and `dropped_*` name what is not as it was loaded.
     """
 
     def __init__(
@@ -138,20 +170,24 @@ class Views:
         inventory: dict[Sku, InventoryRow],
         reservations: dict[Token, ReservationRow],
         backorders: dict[Sku, Backorders],
+        order_reviews: dict[tuple[str, str, Sku], OrderReviewRow],
     ) -> None:
         self.inventory = inventory
         self.reservations = reservations
         self.backorders = backorders
+        self.order_reviews = order_reviews
         self.changed_skus: set[Sku] = set()
         self.changed_tokens: set[Token] = set()
         self.changed_lines: dict[tuple[Token, Sku], LineRow] = {}
         self.dropped_lines: set[tuple[Token, Sku]] = set()
+        self.changed_reviews: dict[tuple[str, str, Sku], OrderReviewRow] = {}
+        self.dropped_reviews: set[tuple[str, str, Sku]] = set()
 
     def apply(self, entries: Iterable[Entry]) -> None:
         """Takes whole commands, in order."""
         for _, command in groupby(entries, key=lambda entry: entry.command):
             # One command may be about several reservations: a count, and whom it voids.
-            for token, group in groupby(command, key=lambda entry: entry.token):
+            for (token, *_), group in groupby(command, key=_verb_of):
                 moved = list(group)
                 if token is not None and moved[0].type.startswith("reservation."):
                     self._apply_reservation(token, moved)
@@ -163,6 +199,8 @@ class Views:
             if entry.sku:  # what is about a category is about no SKU
                 self._apply_balances(entry)
                 self._cover(entry)
+            if order := order_named_by(entry):
+                self._review_order(order, entry)
             if entry.token in self.reservations:  # where its units are to leave from
                 self.reservations[entry.token].sequence = entry.sequence
                 self.changed_tokens.add(entry.token)
@@ -207,8 +245,36 @@ class Views:
         if first.expires_us is not None and first.expires_us != row.expires_us:
             row.first_expires_us = row.first_expires_us or row.expires_us
             row.expires_us = first.expires_us
-        if order_id := first.data.get("order_id"):
-            row.order_id = str(order_id)
+        if kind != "released" and (order_id := first.data.get("order_id")):
+            self._name_order(row, str(order_id))
+
+    def _name_order(self, row: ReservationRow, order_id: str) -> None:
+        """What was to be looked at of a reservation is of its order now."""
+        row.order_id = order_id
+        for review in [each for each in self.order_reviews.values() if each.order_id == row.token]:
+            self._drop_review(review.key)
+            self._open_review(replace(review, order_id=order_id))
+
+    def _review_order(self, order: str, entry: Entry) -> None:
+        """News of an order ask for a review of the SKU, or close the one that was open."""
+        channel, row = str(entry.data.get("channel")), self.reservations.get(Token(order))
+        if row is not None:
+            channel, order = row.channel, row.order_id or row.token
+        review = OrderReviewRow(channel, order, entry.sku, entry.reason, entry.at_us)
+        before = self.order_reviews.get(review.key)
+        if before is not None and before.kind != entry.reason:
+            self._drop_review(before.key)
+        if entry.reason and (before is None or before.kind != entry.reason):
+            self._open_review(review)
+
+    def _open_review(self, review: OrderReviewRow) -> None:
+        self.order_reviews[review.key] = self.changed_reviews[review.key] = review
+        self.dropped_reviews.discard(review.key)
+
+    def _drop_review(self, key: tuple[str, str, Sku]) -> None:
+        del self.order_reviews[key]
+        self.changed_reviews.pop(key, None)
+        self.dropped_reviews.add(key)
 
     def _hold(self, token: Token, first: Entry) -> ReservationRow:
         """A new reservation; one that had the token before is forgotten, as the engine has forgotten it."""
@@ -276,3 +342,14 @@ class Views:
                 del row.lines[sku]
                 self.changed_lines.pop((row.token, sku), None)
                 self.dropped_lines.add((row.token, sku))
+
+
+def order_named_by(entry: Entry) -> str | None:
+    """The order that an entry brings news of, or names for the first time: its id, or the token of a reservation."""
+    name = entry.data.get("reference") if entry.type in ORDER_NEWS else entry.data.get("order_id")
+    return None if name is None else str(name)
+
+
+def _verb_of(entry: Entry) -> tuple[Token | None, int, bool]:
+    """Is the same for what one verb did to one reservation; what its order makes of it comes one by one."""
+    return entry.token, entry.sequence if entry.reason == "order" else 0, entry.type == "reservation.fulfilled"

@@ -23,13 +23,22 @@ from app.projections.archive.rows import (
     entry_row,
     inventory_row,
     line_row,
+    order_review_row,
     read_entry,
     read_inventory,
     read_line,
+    read_order_review,
     read_reservation,
     reservation_row,
 )
-from app.projections.archive.views import Backorders, InventoryRow, LineRow, ReservationRow, Views
+from app.projections.archive.views import (
+    Backorders,
+    InventoryRow,
+    LineRow,
+    ReservationRow,
+    Views,
+    order_named_by,
+)
 from app.store.state import Meta
 
 
@@ -122,6 +131,7 @@ async def _load(connection: AsyncConnection, partition: int, news: Iterable[Entr
 
     skus = {entry.sku for entry in news if entry.sku}
     tokens = {entry.token for entry in news if entry.token is not None}
+    tokens |= {Token(order) for entry in news if entry.token is None and (order := order_named_by(entry))}
     inventory, reservations, lines = schema.inventory, schema.reservations, schema.reservation_lines
     found_skus = await connection.execute(select(inventory).where(among(inventory.c.sku, skus)))
     found_reservations = await connection.execute(
@@ -144,10 +154,16 @@ async def _load(connection: AsyncConnection, partition: int, news: Iterable[Entr
         # A line that is loaded already is the same one here.
         loaded = rows[line.token].lines[line.sku] if line.token in rows else read_line(line)
         open_ones.setdefault(line.sku, {})[line.token] = loaded
+    named = [(order, entry.token) for entry in news if (order := order_named_by(entry))]
+    orders = {name for names in named for name in names if name}
+    orders |= {row.order_id for order in orders if (row := rows.get(Token(order))) and row.order_id}
+    reviews = schema.order_reviews
+    found_reviews = await connection.execute(select(reviews).where(among(reviews.c.order_id, orders))) if orders else ()
     return Views(
         inventory={row.sku: read_inventory(row) for row in found_skus},
         reservations=rows,
         backorders={sku: Backorders(of_sku) for sku, of_sku in open_ones.items()},
+        order_reviews={row.key: row for row in map(read_order_review, found_reviews)},
     )
 
 
@@ -156,6 +172,10 @@ async def _store(connection: AsyncConnection, views: Views) -> None:
     if views.dropped_lines:
         lines = schema.reservation_lines
         await connection.execute(delete(lines).where(tuple_(lines.c.token, lines.c.sku).in_(views.dropped_lines)))
+    if views.dropped_reviews:
+        reviews = schema.order_reviews
+        key = tuple_(reviews.c.channel, reviews.c.order_id, reviews.c.sku)
+        await connection.execute(delete(reviews).where(key.in_(views.dropped_reviews)))
     inventory: Iterable[InventoryRow] = (views.inventory[sku] for sku in sorted(views.changed_skus))
     reservations = (views.reservations[token] for token in sorted(views.changed_tokens))
     changed_lines = sorted(views.changed_lines.items())
@@ -163,6 +183,7 @@ async def _store(connection: AsyncConnection, views: Views) -> None:
         (schema.inventory, [inventory_row(row) for row in inventory]),
         (schema.reservations, [reservation_row(row) for row in reservations]),
         (schema.reservation_lines, [line_row(token, line) for (token, _), line in changed_lines]),
+        (schema.order_reviews, [order_review_row(row) for row in views.changed_reviews.values()]),
     ):
         await _insert(connection, table, rows, may_replace=True)
 

@@ -7,15 +7,18 @@ differences: an import that broke off is finished by repeating it, and rows that
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from typing import IO
 
-from app.domain.errors import LastunitError
-from app.store.commands import LocationKind
+from app.domain.errors import EngineError, LastunitError
+from app.domain.outcomes import Imported, ImportOutcome
+from app.store.commands import Idempotency, LocationKind
 from app.store.imports import Mode, RowRefused, StockRow, write_rows
+from app.store.keyed_imports import KeyedImport
 from app.store.keys import PartitionKeys
 from app.store.store import Store
 from app.workflows.stock_files.columns import COLUMNS, UNITS_MAX
@@ -49,14 +52,6 @@ class ImportInterrupted(LastunitError):
     """Some rows are applied and others are not; `str(error)` is one sentence that says why and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What an import found and did: its rows, and how many of them changed something."""
-
-    rows: int
-    changed: int
-
-
 async def import_stock(
     store: Store,
     file: IO[bytes],
@@ -70,12 +65,51 @@ async def import_stock(
     `kind_of` decides where a location is new to a SKU; at most `in_flight_max` batches are with the engine at once.
     Raises EngineError and StagingFailed before anything was applied, then ImportInterrupted: repeating completes it.
     """
+    async with _checked(store, file, kind_of, in_flight_max, on_progress) as writing:
+        return await writing.apply()
+
+
+async def import_once(
+    store: Store,
+    file: IO[bytes],
+    idempotency: Idempotency,
+    *,
+    kind_of: Callable[[str], LocationKind],
+    in_flight_max: int = IN_FLIGHT_MAX,
+    on_progress: OnProgress = lambda *_: None,
+) -> ImportOutcome:
+    """The same of a file that came with an Idempotency-Key: under one key one file is applied, and once.
+
+    A file that is refused leaves the key free; one that broke off keeps it, and is completed by repeating it.
+    """
+    key = KeyedImport(store, idempotency)
+    if known := await key.recall():
+        return known
+    async with _checked(store, file, kind_of, in_flight_max, on_progress) as writing:
+        if known := await key.begin():
+            return known
+        done = await writing.apply()
+    try:
+        return await key.end(done)
+    except EngineError as error:
+        raise ImportInterrupted(f"{error}; all rows are applied, which is not remembered: import it again") from error
+
+
+@asynccontextmanager
+async def _checked(
+    store: Store,
+    file: IO[bytes],
+    kind_of: Callable[[str], LocationKind],
+    in_flight_max: int,
+    on_progress: OnProgress,
+) -> AsyncIterator["_Writing"]:
+    """The file's rows, read and found to be right, ready to be applied."""
     unit = _unit_of(file)
     with Staging() as staging:
         await _read(file, unit, staging, on_progress)
         writing = _Writing(store, staging, unit, kind_of, in_flight_max, on_progress)
         await writing.run("check")
-        return Imported(rows=staging.count, changed=await writing.run("apply"))
+        yield writing
 
 
 def _unit_of(file: IO[bytes]) -> str:
@@ -106,6 +140,10 @@ class _Writing:
     kind_of: Callable[[str], LocationKind]
     in_flight_max: int
     on_progress: OnProgress
+
+    async def apply(self) -> Imported:
+        """Applies all rows."""
+        return Imported(self.staging.count, await self.run("apply"))
 
     async def run(self, mode: Mode) -> int:
         """Checks all rows, or applies them; returns how many changed something."""

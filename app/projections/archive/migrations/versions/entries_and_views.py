@@ -113,6 +113,16 @@ def _create_reservations() -> None:
     )
     _create_index("reservation_lines_backordered", "reservation_lines", ["sku", "sequence"], where="backordered > 0")
     _create_index("reservation_lines_by_sku", "reservation_lines", ["sku", "created_us", "token"])
+    op.create_table(
+        "order_reviews",
+        sa.Column("channel", NAME, nullable=False),
+        sa.Column("order_id", NAME, nullable=False),
+        sa.Column("sku", NAME, nullable=False),
+        sa.Column("kind", NAME, nullable=False),
+        sa.Column("since_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("order_id", "channel", "sku"),
+        sqlite_with_rowid=False,
+    )
 
 
 def _create_inventory() -> None:
