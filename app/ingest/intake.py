@@ -12,7 +12,6 @@ from app.domain.updates import Delivery, StockUpdate, UpdateResult, UpdateStatus
 from app.ingest.translation import Dictionary, Untranslatable, clock_kind_of
 from app.settings import Settings
 from app.store import dead_letters
-from app.store.source_states import ClockKind
 from app.store.store import Store
 from app.store.updates import KindOf, apply_delivery
 
@@ -185,9 +184,7 @@ async def _translate(
         if number % LINES_AT_ONCE == LINES_AT_ONCE - 1:
             await asyncio.sleep(0)  # a sale comes first
         translated.append(dictionary.translate(number, line))
-    if clock_kind is ClockKind.TIME:
-        return translated, []
-    return translated, [each.clock[each.system] for each in translated if isinstance(each, StockUpdate)]
+    return translated, [number for line in lines for number in dictionary.own_numbers(line)]
 
 
 def _receipt(

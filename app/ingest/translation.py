@@ -59,6 +59,12 @@ class Dictionary:
             reference=line.reference,
         )
 
+    def own_numbers(self, line: VendorLine) -> list[int]:
+        """What the source counts its deliveries by, also of a line that has no meaning here: it came."""
+        clock = line.clock or {}
+        system = self._system(clock, line.kind) if clock else None
+        return [] if system is None else [clock[system]]
+
     def _sku(self, line: VendorLine) -> Sku | None:
         found = self.mapping.skus.get(line.item_id) or (self.settings.skus or {}).get(line.item_id) or line.sku
         return None if found is None else Sku(found)

@@ -465,6 +465,10 @@ class Commands:
                 return reply
         raise EngineBusy("more is due on these SKUs than a command may settle")
 
+    def saw(self, keys: PartitionKeys, sequence: int) -> None:
+        """Takes note of how far a partition's ledger is: what answers less later was rolled back."""
+        self._partitions.saw(keys.index, sequence)
+
     def not_after_us(self, keys: PartitionKeys) -> int:
         """The last moment of a command that is sent now, in us of engine time."""
         return self._partitions.clocks[keys.index].now_us() + self._timeout_us

@@ -64,6 +64,7 @@ async def _apply_chunk(
         reply = calls.ApplyUpdateReply(*await commands.call("apply_update", keys, script_keys, (*head, *lines)))
         if reply.status == b"too_late":
             raise EngineBusy("the delivery reached the engine too late and had no effect")
+        commands.saw(keys, int(reply.sequence))
         rows = [row.split(b"\t") for row in reply.results.splitlines()]
         for update, (number, status, sequence) in zip(left, rows, strict=False):
             if int(number) != update.number:
