@@ -23,6 +23,7 @@ SOURCES: dict[str, Any] = {
         "unknown_sku": "create",
     },
     "pos": {"secrets": [SECRET], "unknown_sku": "create"},
+    "shop": {"connector": "erp", "secrets": [SECRET]},
     "robot": {"connector": "wms", "secrets": [SECRET], "unknown_sku": "create"},
 }
 TIME = "2026-11-21T10:00:00Z"

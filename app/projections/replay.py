@@ -366,9 +366,13 @@ class Replay:
         else:
             record.rests_since_us = first.at_us
         record.status, record.is_parted = "committed" if is_sale else "pending_reconciliation", "parted" in first.data
+        self._name_order(record, first)
+        return news
+
+    @staticmethod
+    def _name_order(record: Record, first: Entry) -> None:
         if order_id := first.data.get("order_id"):
             record.order_id = str(order_id)
-        return news
 
     def _give_back(self, token: Token, record: Record, command: Sequence[Entry]) -> OrderNews | None:
         first, news = command[0], None
@@ -389,6 +393,7 @@ class Replay:
             self._books.give_back(token, entry, reserved=-entry.quantity, committed=committed)
         record.status = first.type.removeprefix("reservation.")
         record.rests_since_us = first.at_us
+        self._name_order(record, first)
         return news
 
     def _expect_shortfall(self, token: Token, record: Record, command: Sequence[Entry]) -> None:

@@ -5,6 +5,7 @@ no open one is ever dropped: where there is no room, the delivery is refused and
 way, and are forgotten after 30 days. Each change is a transaction that watches the letter.
 """
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,7 +26,8 @@ LETTERS_MAX = 10_000
 BYTES_MAX = 64 * 1024 * 1024
 DONE_KEPT_US = 30 * 24 * 3600 * 1_000_000
 BATCH_SIZE_MAX = 100
-TRIES_MAX = 20
+TRY_SECONDS = 0.001
+TRIES_MAX = 20  # each a little later than the one before
 
 # Headers that prove who sends, or let somebody in: what they say is not kept.
 SECRET = re.compile(r"(?:^|-)(?:authorization|cookie|credential|hmac|key|password|secret|signature|token)s?(?:-|$)")
@@ -200,13 +202,14 @@ def _unlist(pipeline: Pipeline, keys: SourceKeys, letter_id: str, status: bytes 
 async def _transact(client: Redis, watched: Sequence[str], change: Callable[[Pipeline], Awaitable[Done]]) -> Done:
     """Runs a change, which reads, then queues what it writes; anew where what is watched was changed meanwhile."""
     with translated():
-        for _ in range(TRIES_MAX):
+        for number in range(TRIES_MAX):
             async with client.pipeline(transaction=True) as pipeline:
                 await pipeline.watch(*watched)
                 done = await change(pipeline)
                 try:
                     await pipeline.execute()
                 except WatchError:
+                    await asyncio.sleep(number * TRY_SECONDS)
                     continue
                 return done
     raise EngineBusy("a dead letter changed all the time")

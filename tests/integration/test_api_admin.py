@@ -125,17 +125,17 @@ def test_a_shortfall_that_no_void_can_close_is_reviewed_until_it_is_closed(
 def test_more_left_than_was_sold_is_reviewed_until_the_sale_is_told(gateway: Gateway, archived: Archived) -> None:
     sku, order_id = gateway.stock(5), f"order-{next(numbers)}"
     order = {"reference": order_id, "channel": "web"}
-    tell(gateway, "robot", "sale", sku, 1, **order)
+    tell(gateway, "shop", "sale", sku, 1, **order)
     tell(gateway, "wms", "ship", sku, 3, **order)
     archived()
     (review,) = reviews_of(gateway, "shipped_beyond_sold", sku=sku)
     shaped(review, {**REVIEW, "sku": sku, "channel": "web", "order_id": order_id})
     assert review["advice"]["action"] == "check_shipment"
     assert review["since"] == gateway.entries(sku=sku)[-1]["at"]
-    tell(gateway, "robot", "sale", sku, 1, **order)
+    tell(gateway, "shop", "sale", sku, 1, **order)
     archived()
     assert reviews_of(gateway, "shipped_beyond_sold", sku=sku) == [review]  # one is still beyond
-    tell(gateway, "robot", "sale", sku, 1, **order)
+    tell(gateway, "shop", "sale", sku, 1, **order)
     archived()
     assert reviews_of(gateway, "shipped_beyond_sold", sku=sku) == []
 
@@ -145,8 +145,8 @@ def test_what_moved_though_it_was_cancelled_is_reviewed_under_the_name_of_its_or
 ) -> None:
     sku, order_id = gateway.stock(5), f"order-{next(numbers)}"
     sold = gateway.reserve(sku, 2)
-    tell(gateway, "robot", "cancel", sku, 2, reference=sold["token"])
-    tell(gateway, "robot", "sale", sku, 2, reference=sold["token"])
+    tell(gateway, "shop", "cancel", sku, 2, reference=sold["token"])
+    tell(gateway, "shop", "sale", sku, 2, reference=sold["token"])
     tell(gateway, "wms", "pick", sku, 2, reference=sold["token"])
     archived()
     (review,) = reviews_of(gateway, "moved_though_cancelled", sku=sku)
@@ -155,7 +155,7 @@ def test_what_moved_though_it_was_cancelled_is_reviewed_under_the_name_of_its_or
     done(gateway.verb(sold, "commit", {"order_id": order_id}))
     archived()
     assert reviews_of(gateway, "moved_though_cancelled", sku=sku) == [{**review, "order_id": order_id}]
-    tell(gateway, "robot", "sale", sku, 2, reference=order_id, channel="direct")
+    tell(gateway, "shop", "sale", sku, 2, reference=order_id, channel="direct")
     archived()
     assert reviews_of(gateway, "moved_though_cancelled", sku=sku) == []
 

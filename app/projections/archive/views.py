@@ -245,7 +245,7 @@ class Views:
         if first.expires_us is not None and first.expires_us != row.expires_us:
             row.first_expires_us = row.first_expires_us or row.expires_us
             row.expires_us = first.expires_us
-        if kind != "released" and (order_id := first.data.get("order_id")):
+        if order_id := first.data.get("order_id"):
             self._name_order(row, str(order_id))
 
     def _name_order(self, row: ReservationRow, order_id: str) -> None:
