@@ -58,7 +58,7 @@ async def test_memory_is_bounded(open_store: OpenStore, engine: Engine, clock: V
     for before, after in pairwise(sizes[SETTLED_DAY - 1 :]):
         assert after.keys == before.keys
         assert after.entries == before.entries == ENTRIES_KEPT
-        assert after.bytes < 1.05 * before.bytes
+        assert after.bytes < 1.1 * before.bytes
 
 
 async def _trade(commands: Commands, *, number: int) -> None:
@@ -111,5 +111,5 @@ def _measure(engine: Engine, store: Store) -> Size:
     return Size(
         keys=engine.client.dbsize(),
         entries=engine.client.xlen(store.keyspace.partitions[0].ledger),
-        bytes=engine.client.info("memory")["used_memory"],
+        bytes=engine.client.info("memory")["used_memory_dataset"],  # without buffers, which come and go
     )
