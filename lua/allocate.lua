@@ -21,6 +21,7 @@
 
 -- @include integer
 -- @include open_reservation
+-- @include move_units
 -- @include allocations
 
 -- parse

@@ -64,6 +64,7 @@ local function load_stock(line)
     stock.balances = no_balances()
   end
   if stock.balances and stock.balances.backordered ~= '0' then
+    -- @include backorders
     backorder_of(command, line.sku, '')
   end
   return stock.balances and stock

@@ -20,6 +20,7 @@
 -- @include integer
 -- @include wanted_lines
 -- @include open_reservation
+-- @include move_units
 -- @include allocations
 
 -- parse

@@ -10,7 +10,7 @@
 -- COST at most 100 lines, and those of one basket more
 
 -- @include integer
--- @include settle_due
+-- @include settle_index
 
 -- parse
 local meta_key, ledger_key, deadlines_key = KEYS[1], KEYS[2], KEYS[3]

@@ -18,6 +18,7 @@
 
 -- @include integer
 -- @include open_reservation
+-- @include move_units
 
 -- parse
 local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

@@ -23,7 +23,7 @@
 -- `lines` of a refusal: the SKU, the limit that it meets, what the channel has of it; or rows of includes/shortage.lua.
 
 -- @include integer
--- @include begin_command
+-- @include settle_due
 -- @include append_entry
 -- @include store_balances
 
@@ -49,11 +49,7 @@ local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
 if command.now_us > not_after_us then
   return { 'too_late', command.now, '', '', '', '', '', '' }
 end
-local is_clear = true
-if is_anything_due(command) then
-  -- @include settle_due
-  is_clear = settle_due(command, lines)
-end
+local is_clear = settle_due(command, lines)
 if redis.call('HGET', reservation_key, 'status') then
   -- @include replayed_reserve
   return replayed_reserve(command, reservation_key, token, fingerprint)

@@ -1,4 +1,5 @@
 -- @include open_reservation
+-- @include move_units
 
 -- Moves the deadline of an open reservation to `start` + amount_us, where start is now or the deadline in force;
 -- never earlier than it was, never past the maximum lifetime. Writes one entry of `kind` a line and returns the

@@ -17,6 +17,7 @@ local function open_reservation(command, reservation_key, token, not_after_us, h
   if command.sequence > sequence then -- it is settled itself, or what was sold into the same order moved it on
     record = load_reservation(command, reservation_key, token)
     if record.is_due then -- the bound was met before its turn came
+      -- @include settle_index
       settle(command, record)
       record = load_reservation(command, reservation_key, token)
     end

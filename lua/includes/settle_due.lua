@@ -1,66 +1,9 @@
 -- @include begin_command
--- @include move_units
 
 -- Expiry needs no timer: every command on a SKU first settles what is due on it, so that no answer depends on when a
--- sweeper ran. A due hold goes back; a reconciliation window that is over becomes a sale. Each is a command of its
--- own.
-local function settle(command, record)
-  local lines = parse_lines(record.remaining_lines)
-  load_lines(command, record, lines, 'reserved')
-
-  local is_sale = record.status == 'pending_reconciliation'
-  local kind = is_sale and 'reservation.committed' or 'reservation.expired'
-  local reason = record.status == 'payment_pending' and 'payment_expired' or ''
-  local news
-  if is_sale and record.is_of_order then
-    -- @include sell_to_order
-    news = open_order(command, record, '', lines)
-  end
-  begin_entries(command)
-  for _, line in ipairs(lines) do
-    local quantity = line.quantity
-    if news then
-      news.sell(news, line, quantity)
-    elseif is_sale then
-      sell(line, quantity)
-    else
-      give_back(line, quantity, 'reserved')
-    end
-    append_reservation_entry(command, kind, record, line, decimal(quantity), reason, '')
-    store_balances(command, line, record)
-  end
-  drop_deadline(command, record, lines)
-  local status = is_sale and 'committed' or 'expired'
-  store_status(command, record, status, is_sale and 'committed_retention_ms' or 'retention_ms')
-  if news then
-    news.close(command, news)
-  end
-  end_command(command)
-  return #lines
-end
-
--- Settles due reservations in the index at `key`, oldest deadline first, until none is due or `lines_max` lines are
--- done. What is settled is stored at once and stands, whatever the command itself decides. Returns the lines, and if
--- none is due.
-local function settle_index(command, key, lines_max)
-  local settled_lines = 0
-  while settled_lines < lines_max do
-    local token = redis.call('ZRANGEBYSCORE', key, '-inf', command.now, 'LIMIT', 0, 1)[1]
-    if not token then
-      return settled_lines, true
-    end
-    local record = load_reservation(command, command.prefix .. 'reservation:' .. token, token)
-    if not record or not record.is_due then
-      return error(redis.error_reply('INVARIANT a deadline belongs to no live reservation'))
-    end
-    settled_lines = settled_lines + settle(command, record)
-  end
-  return settled_lines, false
-end
-
--- Settles what is due on the SKUs of these lines, then a little of what is due elsewhere. Returns false when the
--- bound was met before the SKUs were clear. One look at the partition's deadlines answers the common case, that
--- nothing is due.
+-- sweeper ran. Settles what is due on the SKUs of these lines, then a little of what is due elsewhere. Returns false
+-- when the bound was met before the SKUs were clear. One look at the partition's deadlines answers the common case,
+-- that nothing is due.
 local SETTLED_LINES_MAX = 200
 local SETTLED_ELSEWHERE_LINES_MAX = 4
 
@@ -68,6 +11,7 @@ local function settle_due(command, lines)
   if not is_anything_due(command) then
     return true
   end
+  -- @include settle_index
   local lines_left = SETTLED_LINES_MAX
   for _, line in ipairs(lines) do
     local settled_lines, is_clear = settle_index(command, command.prefix .. 'holds:' .. line.sku, lines_left)
