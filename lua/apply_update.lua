@@ -58,8 +58,6 @@ local seen = delivery_id ~= '' and redis.call('GET', seen_key) or ''
 -- What a line is about, loaded; its types proved. Nil where nobody knows the SKU.
 local function load_stock(line)
   local stock = stock_of(command, line.sku, load_balances(line.sku_key, ''))
-  redis.call('ZCARD', line.holds_key)
-  redis.call('HLEN', line.locations_key)
   if not stock.balances and may_create == 1 and (line.kind == 'count' or line.kind == 'receive') then
     stock.balances = no_balances()
   end

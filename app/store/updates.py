@@ -1,9 +1,9 @@
 """Applies what the outside says: see lua/apply_update.lua."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 
 import msgspec
 
@@ -25,17 +25,27 @@ async def apply_delivery(
     commands: Commands, keyspace: Keyspace, delivery: Delivery, *, kind_of: KindOf
 ) -> list[UpdateResult]:
     """What became of each line, in their order. Raises EngineError: what was done stands; deliver all of it again."""
-    found: list[list[UpdateResult]] = []
     chunks = _chunks(keyspace, delivery)
-    while at_once := list(islice(chunks, CHUNKS_AT_ONCE)):
-        found += await asyncio.gather(
-            *(_apply_chunk(commands, keys, delivery, updates, kind_of=kind_of) for keys, updates in at_once)
-        )
-    results = {result.number: result for of_chunk in found for result in of_chunk}
+    results: dict[int, UpdateResult] = {}
+
+    async def apply_next() -> None:
+        for keys, updates in chunks:
+            for result in await _apply_chunk(commands, keys, delivery, updates, kind_of=kind_of):
+                results[result.number] = result
+
+    try:
+        if len(delivery.updates) == 1:
+            await apply_next()
+        else:
+            await asyncio.gather(*(apply_next() for _ in range(CHUNKS_AT_ONCE)))
+    finally:
+        chunks.close()  # after an error nobody begins another one
     return [results[update.number] for update in delivery.updates]
 
 
-def _chunks(keyspace: Keyspace, delivery: Delivery) -> Iterator[tuple[PartitionKeys, list[StockUpdate]]]:
+def _chunks(
+    keyspace: Keyspace, delivery: Delivery
+) -> Generator[tuple[PartitionKeys, list[StockUpdate]], None, None]:
     """A delivery's lines by partition and by their numbers: those of a chunk are remembered together."""
     by_partition: dict[int, list[StockUpdate]] = {}
     for update in delivery.updates:

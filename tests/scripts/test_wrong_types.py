@@ -16,7 +16,7 @@ MET = {
     for name, script in SCRIPTS.items()
 }
 MET["allocate"] += ("locations:A",)
-MET["apply_update"] = ("meta", "ledger", "deadlines", "delivery", "sku:A", "holds:A", "locations:A", "facts:A")
+MET["apply_update"] = ("meta", "ledger", "deadlines", "delivery", "sku:A", "locations:A", "facts:A")
 MET["close_shortfall"] += ("reservation", "sku:B", "holds:B", "backorders:A", "backorder_queue:A")
 MET["import_stock"] += ("sku:A", "holds:A", "locations:A")
 MET["reconcile"] += ("sku:A", "locations:A", "facts:A")
