@@ -1,4 +1,4 @@
-"""`python -m loadtests.bench [http] [engine] [archive] [--quick]`: measures, proves, prints, keeps the numbers."""
+"""`python -m loadtests.bench [http] [engine] [archive] [outside] [--quick]`: measures, proves, prints, keeps it."""
 
 import os
 import sys
@@ -17,8 +17,15 @@ from app.observability.logging import configure_logging
 from loadtests.bench.archive import ArchiveCost, measure_archive
 from loadtests.bench.engine_cost import EngineCost, measure_engine_cost
 from loadtests.bench.machine import Machine, this_machine
+from loadtests.bench.outside import OutsideCost, measure_outside
 from loadtests.bench.proof import ProofFailed
-from loadtests.bench.report import print_archive_cost, print_engine_costs, print_machine, print_throughput
+from loadtests.bench.report import (
+    print_archive_cost,
+    print_engine_costs,
+    print_machine,
+    print_outside_cost,
+    print_throughput,
+)
 from loadtests.bench.throughput import Throughput, measure_throughput
 from tests.engines import installed
 
@@ -38,15 +45,21 @@ class Plan:
     backlog_entries: int
     sale_turns: int
     sale_seconds: float
+    delivery_rounds: int
+    delivery_seconds: float
+    pages: int
+    reconciled_skus: int
 
 
 FULL = Plan(
     http_rounds=5, http_seconds=4.0, sizes=(1_000, 10_000, 200_000), engine_rounds=150, engine_calls=100,
     backlog_rounds=5, backlog_entries=100_000, sale_turns=2, sale_seconds=60.0,
+    delivery_rounds=5, delivery_seconds=5.0, pages=30, reconciled_skus=100_000,
 )  # fmt: skip
 QUICK = Plan(
     http_rounds=3, http_seconds=1.5, sizes=(1_000, 10_000), engine_rounds=100, engine_calls=100,
     backlog_rounds=1, backlog_entries=40_000, sale_turns=1, sale_seconds=8.0,
+    delivery_rounds=2, delivery_seconds=3.0, pages=10, reconciled_skus=10_000,
 )  # fmt: skip
 
 
@@ -59,6 +72,7 @@ class Results:
     throughput: Throughput | None
     engine_costs: list[EngineCost]
     archive_cost: ArchiveCost | None
+    outside_cost: OutsideCost | None
 
 
 class Part(StrEnum):
@@ -67,6 +81,7 @@ class Part(StrEnum):
     HTTP = "http"
     ENGINE = "engine"
     ARCHIVE = "archive"
+    OUTSIDE = "outside"
 
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -76,7 +91,7 @@ cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     parts: Annotated[list[Part] | None, typer.Argument(help="What to measure. [default: all]")] = None,
     *,
-    quick: Annotated[bool, typer.Option("--quick", help="Under a minute: fewer rounds and sizes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute or two: fewer rounds and sizes.")] = False,
     save: Annotated[
         Path | None, typer.Option(help="Where the numbers go. [default: loadtests/results/<time>.json]")
     ] = None,
@@ -87,7 +102,7 @@ def main(
     at, machine = datetime.now(UTC), this_machine(installed())
     print_machine(machine)
 
-    throughput, costs, archive_cost = None, list[EngineCost](), None
+    throughput, costs, archive_cost, outside_cost = None, list[EngineCost](), None, None
     try:
         if Part.HTTP in parts:
             throughput = measure_throughput(rounds=plan.http_rounds, seconds=plan.http_seconds)
@@ -103,12 +118,20 @@ def main(
                 seconds=plan.sale_seconds,
             )
             print_archive_cost(archive_cost)
+        if Part.OUTSIDE in parts:
+            outside_cost = measure_outside(
+                rounds=plan.delivery_rounds,
+                seconds=plan.delivery_seconds,
+                pages=plan.pages,
+                skus=plan.reconciled_skus,
+            )
+            print_outside_cost(outside_cost)
     except ProofFailed as failure:
         sys.exit(f"The run proves nothing: {failure}.")
 
     path = save or RESULTS / f"{at:%Y-%m-%dT%H%M%SZ}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(msgspec.json.encode(Results(at, machine, throughput, costs, archive_cost)) + b"\n")
+    path.write_bytes(msgspec.json.encode(Results(at, machine, throughput, costs, archive_cost, outside_cost)) + b"\n")
     print(f"The numbers of all rounds: {os.path.relpath(path)}")
 
 

@@ -1,5 +1,8 @@
 """The load: keep-alive connections with one request each under way, driven by this process over plain sockets.
 
+Closed (`run`), each connection asks again once it has its answer; open (`run_at`), requests come when they are due,
+however long answers take, and each waits from then: a server that stalls cannot hide it.
+
 It shares a small machine with what it measures, so it is a loop over ready sockets and nothing else. What it costs is
 measured with every round.
 """
@@ -8,8 +11,8 @@ import math
 import selectors
 import socket
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -43,15 +46,11 @@ class Load:
         return sorted(self.latencies_us)[math.ceil(len(self.latencies_us) * share) - 1]
 
 
-def post(path: str, body: bytes) -> bytes:
+def post(path: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
     """A request as it goes over the wire."""
-    head = (
-        "POST",
-        path,
-        "HTTP/1.1\r\nHost: lastunit\r\nContent-Type: application/json\r\nContent-Length:",
-        str(len(body)),
-    )
-    return " ".join(head).encode() + HEAD_END + body
+    named = {"Host": "lastunit", "Content-Type": "application/json", **(headers or {}), "Content-Length": len(body)}
+    head = [f"POST {path} HTTP/1.1", *(f"{name}: {text}" for name, text in named.items())]
+    return "\r\n".join(head).encode() + HEAD_END + body
 
 
 class Generator:
@@ -99,12 +98,41 @@ class Generator:
                     exchange.send(following)
                 else:
                     under_way -= 1
-        return Load(
-            statuses=dict(statuses),
-            latencies_us=[latency_ns // 1000 for latency_ns in latencies_ns],
-            seconds=(time.perf_counter_ns() - started_ns) / 1e9,
-            generator_seconds=time.process_time() - cpu_started,
-        )
+        return _load(statuses, latencies_ns, started_ns, cpu_started)
+
+    def run_at(self, requests: Iterable[bytes], *, rate: float) -> Load:
+        """Asks so many times a second until requests end; a request that finds no connection free waits for one."""
+        statuses: Counter[int] = Counter()
+        latencies_ns: list[int] = []
+        free, source = deque(self._exchanges), iter(requests)
+        cpu_started, started_ns = time.process_time(), time.perf_counter_ns()
+        due_ns, under_way, request = started_ns, 0, next(source, None)
+        while request or under_way:
+            now_ns = time.perf_counter_ns()
+            while request and free and due_ns <= now_ns:
+                free.popleft().send(request, due_ns=due_ns)
+                due_ns, under_way, request = due_ns + int(1e9 / rate), under_way + 1, next(source, None)
+            is_idle = request and free
+            ready = self._selector.select(max(0.0, (due_ns - now_ns) / 1e9) if is_idle else SILENT_SECONDS_MAX)
+            if not ready and not is_idle:
+                raise TimeoutError(f"{under_way} requests have had no answer for {SILENT_SECONDS_MAX} s")
+            for key, _ in ready:
+                exchange = key.data
+                if status := exchange.receive():
+                    latencies_ns.append(time.perf_counter_ns() - exchange.sent_ns)
+                    statuses[status] += 1
+                    free.append(exchange)
+                    under_way -= 1
+        return _load(statuses, latencies_ns, started_ns, cpu_started)
+
+
+def _load(statuses: dict[int, int], latencies_ns: Iterable[int], started_ns: int, cpu_started: float) -> Load:
+    return Load(
+        statuses=dict(statuses),
+        latencies_us=[latency_ns // 1000 for latency_ns in latencies_ns],
+        seconds=(time.perf_counter_ns() - started_ns) / 1e9,
+        generator_seconds=time.process_time() - cpu_started,
+    )
 
 
 class _Exchange:
@@ -118,8 +146,8 @@ class _Exchange:
         self.received = b""
         self.sent_ns = 0
 
-    def send(self, request: bytes) -> None:
-        self.sent_ns = time.perf_counter_ns()
+    def send(self, request: bytes, *, due_ns: int = 0) -> None:
+        self.sent_ns = due_ns or time.perf_counter_ns()
         self.connection.sendall(request)
 
     def receive(self) -> int:

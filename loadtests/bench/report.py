@@ -10,12 +10,17 @@ from rich.table import Table
 from loadtests.bench.archive import ArchiveCost
 from loadtests.bench.engine_cost import EngineCost
 from loadtests.bench.machine import Machine
+from loadtests.bench.outside import RATE, RESERVE_RATE, SLOW_CALL_US, OutsideCost
 from loadtests.bench.throughput import Throughput
 
 RATE_RATIO_MIN = 0.8
 COST_RATIO_MAX = 1.5
 HOLD_BYTES_MAX = 700
 ARCHIVE_RATES_MIN = {"sqlite": 5_000, "postgresql": 10_000}
+DELIVERY_P99_MS_MAX = 5
+PAGE_MS_MAX = 60
+RECONCILIATION_SECONDS_MAX = 15
+P99_RATIO_MAX = 2
 COLUMNS = 160
 
 console = Console(width=COLUMNS, highlight=False)
@@ -87,6 +92,33 @@ def print_archive_cost(cost: ArchiveCost) -> None:
     console.print(
         f"\nreserve with / without its archive: {cost.ratio:.2f} (goal: at least {RATE_RATIO_MIN}). "
         "Proven: every entry is archived once, archive and stream replayed give the engine's state.\n"
+    )
+
+
+def print_outside_cost(cost: OutsideCost) -> None:
+    run = cost.reconciliation
+    table = _table("open loop, from when each is due", "a second", "p50 ms", "p99 ms", "generator's share of a core")
+    for name, rate, rounds in (
+        ("deliveries of one line", RATE, cost.deliveries),
+        ("reservations, in turns with them", RATE, cost.reservations),
+        ("reservations alone", RESERVE_RATE, [run.idle]),
+        ("reservations during a reconciliation", RESERVE_RATE, [run.meanwhile]),
+    ):
+        table.add_row(
+            name,
+            f"{rate:,}",
+            _spread((each.p50_us / 1000 for each in rounds), decimals=1),
+            _spread((each.p99_us / 1000 for each in rounds), decimals=1),
+            _spread((each.generator_share for each in rounds), decimals=2),
+        )
+    console.print(table)
+    console.print(
+        f"\nDeliveries' p99: goal below {DELIVERY_P99_MS_MAX} ms. A page of 1,000 counts: "
+        f"{_spread(cost.page_ms, decimals=0)} ms (goal: {PAGE_MS_MAX}), {cost.slow_calls} calls of the engine over "
+        f"{SLOW_CALL_US / 1000:.0f} ms. Reconciliation of {run.skus:,} SKUs: {run.seconds:.1f} s (goal: "
+        f"{RECONCILIATION_SECONDS_MAX} of 100,000), reservations' p99 meanwhile by idle: "
+        f"{run.meanwhile.p99_us / run.idle.p99_us:.1f} (goal: at most {P99_RATIO_MAX}). "
+        "Proven: every unit told of is on hand, and the ledger replayed gives the engine's state.\n"
     )
 
 

@@ -106,7 +106,8 @@ def service(*command: str, **settings: object) -> Iterator[tuple[str, int]]:
                 process.kill()
 
 
-def _sku(number: int) -> Sku:
+def sku_of(number: int) -> Sku:
+    """Its name."""
     return Sku(f"SKU-{number:06}")
 
 
@@ -114,12 +115,12 @@ def stock_requests() -> Iterator[bytes]:
     """Puts units of every SKU on hand."""
     body = msgspec.json.encode({"on_hand_quantity": ON_HAND, "reason": "benchmark"})
     for number in range(SKUS):
-        yield post(f"/inventory/v1/skus/{_sku(number)}/adjustments", body)
+        yield post(f"/inventory/v1/skus/{sku_of(number)}/adjustments", body)
 
 
 def reserve_request(number: int) -> bytes:
     """Holds a unit of a SKU."""
-    body = {"sku": _sku(number), "quantity": 1, "agent_id": f"agent-{number}", "ttl_seconds": TTL_SECONDS}
+    body = {"sku": sku_of(number), "quantity": 1, "agent_id": f"agent-{number}", "ttl_seconds": TTL_SECONDS}
     return post("/inventory/v1/reservations", msgspec.json.encode(body))
 
 
@@ -138,6 +139,6 @@ async def prove_service(data_dir: Path, held_units: int, *, archive_url: str | N
     settings = Settings(data_dir=data_dir, archive_url=archive_url)
     with open_engine(settings, exclusive=False) as engine:
         async with make_store(settings, engine.url) as store:
-            skus = [_sku(number) for number in range(SKUS)]
+            skus = [sku_of(number) for number in range(SKUS)]
             await prove(store, skus, entries=SKUS + held_units, held_units=held_units)
             await prove_by_replay(store, settings)
