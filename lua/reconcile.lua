@@ -63,9 +63,8 @@ end
 
 -- decide, write
 for i, each in ipairs(skus) do
-  local stock = stock_of(command, each.sku, load_balances(command.prefix .. 'sku:' .. each.sku, ''))
-  local is_closed = true
-  for _, name in ipairs(stock.balances and counted_locations(command, each.sku) or {}) do
+  local stock, is_closed = stock_of(command, each.sku, nil), true
+  for _, name in ipairs(counted_locations(command, each.sku)) do
     local source = source_of[name]
     local place = source and is_closed and place_of(command, stock, name, 'shared')
     local count, on_hand

@@ -15,6 +15,7 @@ end
 -- Brings a location to what its authority says. Returns what became of it, and if all that could be voided was.
 local function correct(command, stock, place, on_hand, count)
   local change, before = on_hand - place.on_hand, place.on_hand
+  stock.balances = load_balances(stock.sku_key, '')
   if fact_refusal(stock, place, change) then
     return 'refused', true
   end
@@ -27,8 +28,5 @@ local function correct(command, stock, place, on_hand, count)
   redis.call('HSET', place.facts.key, 'enforced\t' .. place.name, count.row)
   write_voids(command, voids)
   end_command(command)
-  if #voids > 0 then
-    stock.balances = load_balances(stock.sku_key, '')
-  end
   return 'corrected', voids.is_closed
 end
