@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from types import SimpleNamespace
@@ -96,6 +97,15 @@ class Half:
     forgotten: list[Record] = field(default_factory=list)  # sales: their units stay committed
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A moment to go back to: the engine's keys with what they are worth and how long they live, and the oracles."""
+
+    values: tuple[tuple[bytes, bytes, int], ...]
+    wall_us: int
+    halves: Sequence[tuple[Oracle, EngineTime]]
+
+
 class Twin:
     """One gateway, virtual time, an oracle a partition. `said` counts outcomes and entries: what a run has met.
 
@@ -124,6 +134,16 @@ class Twin:
 
     def stock(self, sku: Sku) -> Stock | None:
         return self._of_sku(sku).oracle.skus.get(sku)
+
+    @property
+    def records(self) -> list[Record]:
+        """Every reservation that is remembered; of a partition in the order they began."""
+        return [record for half in self._halves for record in half.oracle.records.values()]
+
+    def token_of(self, sku: Sku, idempotency: Idempotency) -> Token:
+        """What a hold of this SKU is called that comes with this key."""
+        half = self._of_sku(sku)
+        return derived_token(half.keys, half.secret, *idempotency.scope)
 
     def skus_of(self, category: str) -> list[Sku]:
         skus = [(sku, stock.policy.category) for half in self._halves for sku, stock in half.oracle.skus.items()]
@@ -313,6 +333,30 @@ class Twin:
             difference = first_difference(await read_state(client, half.keys), before, now_us=half.oracle.now_us)
             agree("what the rebuilt engine and the lost one differ in", difference, None)
 
+    def save(self) -> "Saved":
+        """The moment as it is, on both sides."""
+        keys: Any = self._engine.keys()
+        with self._engine.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.dump(key)
+                pipeline.pttl(key)
+            dumps = pipeline.execute()
+        values = zip(keys, dumps[::2], (max(0, left_ms) for left_ms in dumps[1::2]), strict=True)
+        halves = [(_copied(half.oracle), copy(half.time)) for half in self._halves]
+        return Saved(tuple(values), self.clock.now_us, halves)
+
+    def restore(self, saved: "Saved") -> None:
+        """Goes back to that moment."""
+        with self._engine.pipeline(transaction=False) as pipeline:
+            pipeline.flushall()
+            for key, value, left_ms in saved.values:
+                pipeline.restore(key, left_ms, value)
+            pipeline.execute()
+        self.clock.set(saved.wall_us)
+        for number, (half, (oracle, time)) in enumerate(zip(self._halves, saved.halves, strict=True)):
+            self._halves[number] = replace(half, oracle=_copied(oracle), time=copy(time))
+            self._store.partitions.clocks[number].hear(oracle.now_us)
+
     async def forget(self) -> None:
         """The engine forgets by a clock that no test moves: what it would have forgotten is taken out by hand."""
         for half in self._halves:
@@ -332,6 +376,11 @@ class Twin:
         )
         passed_us = half.oracle.now_us - meta.now_us
         return replace(state, expires_at_us={key: at_us + passed_us for key, at_us in state.expires_at_us.items()})
+
+
+def _copied(oracle: Oracle) -> Oracle:
+    """An oracle that goes its own way; entries never change, and are shared."""
+    return deepcopy(oracle, {id(entry): entry for entry in oracle.ledger})
 
 
 def _request(half: Half, details: Mapping[str, object], idempotency: Idempotency | None) -> Request:
