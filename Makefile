@@ -8,7 +8,7 @@ SIDE_BY_SIDE := --numprocesses auto --dist loadfile # each process has engines o
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-quick check bench simulate wheel lock clean
+.PHONY: help setup run test test-quick faults faults-long check bench simulate wheel lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ test: setup ## The whole test suite, against every engine that is here
 
 test-quick: setup ## Scripts and units: the minute between two edits
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/scripts tests/unit
+
+faults: setup ## Everything goes wrong, once, and all promises hold; SEED=<n> replays a run
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(if $(SEED),--randomly-seed=$(SEED)) tests/faults
+
+faults-long: setup ## The same from 20 seeds, with 5 million commands; goes on where it was ended
+	$(BIN)/python -m tests.faults
 
 check: setup ## Format, lint, types, imports, style, Lua, Dockerfile, scripts
 	$(BIN)/ruff format --check

@@ -9,6 +9,7 @@ import typer
 import app
 from app.commands.console import Config, default_of
 from app.commands.dead_letters import dead_letters
+from app.commands.keys import keys
 from app.commands.ledger import ledger
 from app.commands.operator import backup, doctor, restore
 from app.commands.stock import stock
@@ -25,6 +26,7 @@ cli = typer.Typer(
 cli.add_typer(stock)
 cli.add_typer(ledger)
 cli.add_typer(dead_letters)
+cli.add_typer(keys)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from app.store.engine import open_engine
 from app.store.ledger import read_entries
 from app.store.store import make_store
 from app.workflows.flash_sale import SKU, Tally, run_flash_sale
+from app.workflows.partner import Partner, listen, serving, url_of
 from app.workflows.warehouse_day import Step, Warehouse, configuration, live_a_day, new_secret, proven
 
 ANNOUNCED = re.compile(r"Lastunit answers on (\S+) \((.+)\)")
@@ -49,13 +51,13 @@ def run_warehouse_demo() -> bool:
     """A warehouse's day on a service of its own; true when every step left what it must, and the ledger proves it."""
     configure_logging("warning")
     console = Console()
-    with tempfile.TemporaryDirectory(prefix="lastunit-demo-") as directory:
-        data_dir, secret = Path(directory) / "data", new_secret()
+    with tempfile.TemporaryDirectory(prefix="lastunit-demo-") as directory, listen() as listener:
+        data_dir, secret, partner = Path(directory) / "data", new_secret(), Partner()
         data_dir.mkdir()
-        (data_dir / CONFIG_NAME).write_text(configuration(secret), "utf-8")
+        (data_dir / CONFIG_NAME).write_text(configuration(secret, partner, url_of(listener)), "utf-8")
         with _service(data_dir) as (address, engine):
             console.print(f"[bold]A warehouse's day[/bold] on {address} ({engine})", soft_wrap=True)
-            steps = asyncio.run(_live_a_day(address, secret))
+            steps = asyncio.run(_live_a_day(address, secret, partner, listener))
             entries, verdict = asyncio.run(_read_proof(data_dir))
     table = Table("what was said", "on hand", "available", "committed", "ms")
     for step in steps:
@@ -70,9 +72,9 @@ def run_warehouse_demo() -> bool:
     return all(checks.values())
 
 
-async def _live_a_day(address: str, secret: str) -> Sequence[Step]:
-    async with Warehouse(address, secret) as warehouse:
-        return await live_a_day(warehouse)
+async def _live_a_day(address: str, secret: str, partner: Partner, listener: socket.socket) -> Sequence[Step]:
+    async with Warehouse(address, secret) as warehouse, serving(partner, listener):
+        return await live_a_day(warehouse, partner)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,9 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
 import app
+from app.access.limits import RateLimit
 from app.api.admin import admin_routes
 from app.api.connectors import connector_routes
-from app.api.documentation import PROBLEM_SCHEMA
+from app.api.documentation import PROBLEM_SCHEMA, document_access
 from app.api.front import Front
 from app.api.ledger import ledger_routes
 from app.api.lists import list_routes
@@ -80,10 +81,13 @@ def create_app(settings: Settings) -> Front:
         fastapi.include_router(router)
     declared = [route for router in (*hot_routers, *other_routers) for route in router.routes]
     fastapi.add_exception_handler(HTTPException, partial(_answer_http, declared))
-    fastapi.openapi = lambda: _openapi(fastapi)  # type: ignore[method-assign] # FastAPI's way to extend it
+    guarded = declared if settings.has_keys else []
+    fastapi.openapi = lambda: _openapi(fastapi, guarded)  # type: ignore[method-assign] # FastAPI's way to extend it
     return Front(
         fastapi,
         HotTable(route for router in hot_routers for route in router.routes),
+        gate=services.gate,
+        rate_limit=RateLimit(settings.rate_limit) if settings.rate_limit else None,
         body_bytes_max=settings.body_bytes_max,
         log_requests=settings.log_requests,
     )
@@ -123,6 +127,8 @@ def _work_beside(services: Services, store: Store) -> Iterator[Coroutine[Any, An
     """What a gateway does of its own accord while it serves."""
     settings = services.settings
     yield _keep_gauges(store)
+    if services.gate is not None:
+        yield from services.gate.watch()
     if settings.archive_address is not None:
         yield watch_rollback(store, services.archive)
         yield watch_archive(store, services.archive_watch)
@@ -175,7 +181,7 @@ async def _answer_http(declared: list[BaseRoute], request: Request, error: Excep
     )
 
 
-def _openapi(fastapi: FastAPI) -> dict[str, Any]:
+def _openapi(fastapi: FastAPI, guarded: Sequence[BaseRoute]) -> dict[str, Any]:
     if not fastapi.openapi_schema:
         document = get_openapi(
             title=fastapi.title, version=fastapi.version, summary=fastapi.summary, routes=fastapi.routes
@@ -184,5 +190,6 @@ def _openapi(fastapi: FastAPI) -> dict[str, Any]:
         for name, schema in PROBLEM_SCHEMA.items():
             schemas |= schema.pop("$defs", {})
             schemas[name] = schema
+        document_access(document, guarded)
         fastapi.openapi_schema = document
     return fastapi.openapi_schema

@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     partitions: Annotated[int, Field(ge=1, le=1024)] = 1
     sample_stock: bool = False
 
+    api_keys_file: Path | None = None
+    jwt_jwks: Annotated[str, Field(min_length=1)] | None = None
+    jwt_issuer: Annotated[str, Field(min_length=1)] | None = None
+    jwt_audience: Annotated[str, Field(min_length=1)] | None = None
+    rate_limit: Annotated[str, Field(pattern="^[1-9][0-9]{0,6}/(second|minute)$")] | None = None
+
     ttl_seconds_default: Annotated[float, Field(gt=0, le=86_400)] = 10.0
     ttl_seconds_min: Annotated[float, Field(gt=0, le=86_400)] = 1.0
     ttl_seconds_max: Annotated[float, Field(gt=0, le=86_400)] = 1800.0
@@ -101,6 +107,11 @@ class Settings(BaseSettings):
         return location.kind if location else "shared"
 
     @property
+    def has_keys(self) -> bool:
+        """Whether callers must show who they are; else everybody may do everything, from this machine alone."""
+        return self.api_keys_file is not None or self.jwt_jwks is not None
+
+    @property
     def archive_address(self) -> str | None:
         """The URL of the archive's database, None when there is no archive."""
         if self.archive_url is None:
@@ -115,6 +126,15 @@ class Settings(BaseSettings):
         for smaller, larger in pairwise(order):
             if getattr(self, smaller) > getattr(self, larger):
                 raise ValueError(f"{smaller} is larger than {larger}: change one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _check_tokens(self) -> Self:
+        given = [name for name in ("jwt_jwks", "jwt_issuer", "jwt_audience") if getattr(self, name) is not None]
+        if len(given) not in (0, 3):
+            raise ValueError(f"{given[0]} needs the others: give jwt_jwks, jwt_issuer and jwt_audience together")
+        if self.jwt_jwks and "://" in self.jwt_jwks and not self.jwt_jwks.startswith("https://"):
+            raise ValueError("jwt_jwks must be a path or an https URL")
         return self
 
     @field_validator("locations")

@@ -8,10 +8,11 @@
 -- KEYS[4] reservation hash the record
 -- ARGV[1] not_after_us us engine time past which the command is refused
 -- ARGV[2] token text 1..128
--- ARGV[3] key_hash text of the Idempotency-Key, else empty
--- ARGV[4] fingerprint text of the request with that key, else empty
--- ARGV[5] details json what the caller added, for the ledger
--- ARGV[6..] sku,location,quantity text,text,integer 1..200 of them, each pair once
+-- ARGV[3] claim text 0..520 whose it must be: see includes/open_reservation.lua
+-- ARGV[4] key_hash text of the Idempotency-Key, else empty
+-- ARGV[5] fingerprint text of the request with that key, else empty
+-- ARGV[6] details json what the caller added, for the ledger
+-- ARGV[7..] sku,location,quantity text,text,integer 1..200 of them, each pair once
 -- REPLY status now_us state agent channel order_id details created_us expires_us sequence lines availability
 -- RETURNS too_late not_found too_many_keys idempotency_conflict replayed ended quantity_exceeds too_many_allocations
 --   location_short unchanged allocated
@@ -26,10 +27,10 @@
 
 -- parse
 local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local not_after_us, token = integer(ARGV[1], 'not_after_us'), ARGV[2]
-local key_hash, fingerprint, details = ARGV[3], ARGV[4], ARGV[5]
+local not_after_us, token, claim = integer(ARGV[1], 'not_after_us'), ARGV[2], ARGV[3]
+local key_hash, fingerprint, details = ARGV[4], ARGV[5], ARGV[6]
 local wanted, wanted_of, is_named = {}, {}, {}
-for i = 6, #ARGV, 3 do
+for i = 7, #ARGV, 3 do
   local sku, location, quantity = ARGV[i], ARGV[i + 1], integer(ARGV[i + 2], 'quantity', 1)
   local name = sku .. '\t' .. location
   if is_named[name] or #wanted == ALLOCATIONS_MAX then
@@ -44,7 +45,9 @@ end
 
 -- load
 local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
-local record, early_reply = open_reservation(command, reservation_key, token, not_after_us, key_hash, fingerprint)
+local record, early_reply = open_reservation(
+  command, reservation_key, token, claim, not_after_us, key_hash, fingerprint
+)
 if early_reply then
   return early_reply
 elseif record.status ~= 'committed' then

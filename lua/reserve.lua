@@ -14,7 +14,8 @@
 -- ARGV[6] allow_backorder flag 0|1
 -- ARGV[7] fingerprint text of a request with an Idempotency-Key, else empty
 -- ARGV[8] details json reference, metadata, rationale, fingerprint: kept, not read
--- ARGV[9..] sku,quantity text,integer one pair a line, 1..100 of them, each SKU once
+-- ARGV[9] holder text 0..140 who holds the key that the call came with, else empty
+-- ARGV[10..] sku,quantity text,integer one pair a line, 1..100 of them, each SKU once
 -- REPLY status now_us state created_us expires_us sequence lines availability
 -- RETURNS too_late replayed idempotency_conflict sku_not_found quantity_above_limit reclaiming channel_limit_exceeded
 --   out_of_stock held
@@ -22,7 +23,7 @@
 --
 -- `lines` of a refusal: the SKU, the limit that it meets, what the channel has of it; or rows of includes/shortage.lua.
 
--- @include integer
+-- @include hold_lines
 -- @include settle_due
 -- @include append_entry
 -- @include store_balances
@@ -32,17 +33,7 @@ local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], K
 local not_after_us, token = integer(ARGV[1], 'not_after_us'), ARGV[2]
 local agent, channel, ttl_us = ARGV[3], ARGV[4], integer(ARGV[5], 'ttl_us', 1, 604800000000)
 local allow_backorder, fingerprint, details = integer(ARGV[6], 'allow_backorder', 0, 1) == 1, ARGV[7], ARGV[8]
-local lines, is_named, is_repeated = {}, {}, false
-for i = 9, #ARGV, 2 do
-  local sku, quantity = ARGV[i], integer(ARGV[i + 1], 'quantity', 1)
-  lines[#lines + 1] = {
-    sku = sku, quantity = quantity, backordered = 0, sku_key = KEYS[i - 4], holds_key = KEYS[i - 3],
-  }
-  is_repeated, is_named[sku] = is_repeated or is_named[sku], true
-end
-if #lines == 0 or #lines > 100 or #KEYS ~= 4 + 2 * #lines or is_repeated then
-  return redis.error_reply('BADARG 1 to 100 lines, each with two keys, each SKU once')
-end
+local holder, lines = ARGV[9], hold_lines(KEYS, ARGV, 10)
 
 -- load
 local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
@@ -90,6 +81,10 @@ end
 -- write
 local expires = decimal(command.now_us + ttl_us)
 local record, stored_lines = { token = token, agent = agent, channel = channel, expires = expires }, {}
+local data = details
+if holder ~= '' then
+  data = '{"holder":' .. cjson.encode(holder) .. (details == '' and '}' or ',' .. details:sub(2))
+end
 begin_entries(command)
 for i, line in ipairs(lines) do
   local balances, units, quantity = line.balances, line.quantity, decimal(line.quantity)
@@ -97,7 +92,7 @@ for i, line in ipairs(lines) do
   if line.backordered > 0 then
     balances.backordered = decimal(balances.backordered + line.backordered)
   end
-  append_reservation_entry(command, 'reservation.held', record, line, quantity, '', details)
+  append_reservation_entry(command, 'reservation.held', record, line, quantity, '', data)
   store_balances(command, line, record)
   redis.call('ZADD', line.holds_key, expires, token)
   stored_lines[i] = line.sku .. '\t' .. quantity .. '\t' .. decimal(line.backordered)
@@ -111,6 +106,9 @@ redis.call(
 )
 if details ~= '' then
   redis.call('HSET', reservation_key, 'details', details, 'fingerprint', fingerprint)
+end
+if holder ~= '' then
+  redis.call('HSET', reservation_key, 'holder', holder)
 end
 end_command(command)
 return { 'held', command.now, 'held', command.now, expires, sequence, record_lines, table.concat(rows, '\n') }

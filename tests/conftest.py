@@ -13,6 +13,7 @@ from app.projections.rebuild import verify
 from app.settings import load_settings
 from app.store.store import Store, make_store
 from tests import databases, engines
+from tests.databases import Postgres, running_postgres
 from tests.engines import Engine
 from tests.virtual_clock import REPLACED_INCLUDES, VirtualClock
 
@@ -48,6 +49,22 @@ def engine(request: pytest.FixtureRequest, running_engines: dict[str, Engine]) -
     chosen = running_engines[request.param]
     chosen.client.flushall()
     return chosen
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server that runs."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=databases.chosen())
+def archive_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where an archive may be made. A test that asks for it runs once with each database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'archive.sqlite'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
 
 
 @pytest.fixture

@@ -140,24 +140,30 @@ class Agent:
 
     async def __call__(self, method: str, path: str, value: object = NOTHING) -> Answer:
         """The answer, however often it takes: what is unknown or came to nothing is asked again with the same key."""
-        content = b"" if value is NOTHING else json.dumps(value).encode()
-        wire = (
-            f"{method} /inventory/v1/{path} HTTP/1.1\r\nHost: lastunit\r\nContent-Length: {len(content)}\r\n"
-            f"Content-Type: {JSON}\r\nIdempotency-Key: {uuid.uuid4().hex}\r\n\r\n"
-        ).encode() + content
+        wire = wire_of(method, path, value, key=uuid.uuid4().hex)
         for _ in range(CALLS_MAX):
-            answer = await self._send(wire)
+            answer = await self.send(wire)
             if answer.status not in (429, 503):
                 return answer
             await asyncio.sleep(PAUSE_SECONDS)
         raise AssertionError(f"only 429 and 503 in {CALLS_MAX} calls of {path}")
 
-    async def _send(self, wire: bytes) -> Answer:
+    async def send(self, wire: bytes) -> Answer:
+        """The answer to these bytes, whatever it is."""
         self._writer.write(wire)
         status, *rows = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {name.lower(): text for name, _, text in (row.partition(": ") for row in rows if row)}
         body = await self._reader.readexactly(int(headers["content-length"]))
         return Answer(int(status.split()[1]), headers, body)
+
+
+def wire_of(method: str, path: str, value: object = NOTHING, *, key: str = "") -> bytes:
+    """A call as it is sent, with an Idempotency-Key if it has one."""
+    content = b"" if value is NOTHING else json.dumps(value).encode()
+    head = f"{method} /inventory/v1/{path} HTTP/1.1\r\nHost: lastunit\r\nContent-Length: {len(content)}\r\n"
+    typed = f"Content-Type: {JSON}\r\n" if content else ""
+    named = f"Idempotency-Key: {key}\r\n" if key else ""
+    return f"{head}{typed}{named}\r\n".encode() + content
 
 
 @asynccontextmanager

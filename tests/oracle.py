@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from app.domain.callers import Claim
 from app.domain.outcomes import (
     AboveLimit,
     AdjustOutcome,
@@ -35,15 +36,16 @@ from app.domain.outcomes import (
 )
 from app.domain.types import Allocation, Line, Sku, Token
 from app.store.decoding import encode_policy
-from tests.oracle_partition import Partition, Request
-from tests.oracle_stock import LIVE, OPEN, Place, Record, Stock, spoken
+from tests.oracle_outside import Outside
+from tests.oracle_partition import Request
+from tests.oracle_stock import LIVE, OPEN, SOLD, Place, Record, Stock, spoken
 
 QUANTITY_MAX = 10**12
 SWEPT_LINES_MAX = 100
 NO_SKU = Sku("")  # what an entry about a category is about
 
 
-class Oracle(Partition):
+class Oracle(Outside):
     """One partition. A command is named as in app.store.commands, takes what it takes, answers what it must answer."""
 
     # Commands on reservations
@@ -77,9 +79,10 @@ class Oracle(Partition):
 
         details = msgspec.json.encode(request.data) if request.data else b""
         held = tuple(lines)
-        record = Record(token, agent_id, channel, details, self.now_us, self.now_us + ttl_us, held, held)
+        deadline_us, holder = self.now_us + ttl_us, request.holder
+        record = Record(token, agent_id, channel, details, self.now_us, deadline_us, held, held, holder=holder)
         self.records[token] = record
-        self._begin(request.data)
+        self._begin({**request.data, "holder": request.holder} if request.holder else request.data)
         for line in held:
             stock = self.skus[line.sku]
             stock.set_uncovered(record, max(0, line.quantity - stock.available))
@@ -123,7 +126,7 @@ class Oracle(Partition):
             return record
         if record.status not in OPEN:
             asked = {line.sku: line.quantity for line in lines or record.first_lines}
-            is_same = record.status in ("committed", "pending_reconciliation") and asked == record.sold
+            is_same = record.status in (*SOLD, "pending_reconciliation") and asked == record.sold
             return self._unchanged(record) if is_same else ReservationEnded(self._answer(record))
         wanted = record.wanted(lines)
         if wanted is None:
@@ -148,15 +151,23 @@ class Oracle(Partition):
         return Shortfall() if any(self.skus[sku].shortfall for sku in wanted) else None
 
     def _sell_lines(self, record: Record, wanted: Mapping[Sku, int]) -> None:
-        """At once, or after a window if one of the SKUs has one. What is not wanted goes back."""
+        """At once, or after a window if one of the SKUs has one. What is not wanted goes back.
+
+        What was said of the token is said of the order as soon as it has a name.
+        """
         window_us = max(self.skus[sku].policy.reconciliation_hold_us for sku in wanted)
         if window_us:
             record.deadline_us = self.now_us + window_us
+        is_renamed = record.has_order and record.order_id
+        news = self._open_order_of(record) if is_renamed or (record.is_of_order and not window_us) else None
         unsold = {sku: quantity - wanted.get(sku, 0) for sku, quantity in record.quantities.items()}
         for sku in record.skus:
+            sold = 0 if window_us else wanted.get(sku, 0)
+            if news:
+                self._sell_to(news, record, sku, sold)
+            else:
+                self._sell(sku, sold)
             if sku in wanted:
-                if not window_us:
-                    self._sell(sku, wanted[sku])
                 self._append(record, "reconciling" if window_us else "committed", sku, wanted[sku])
         self._give_back(record, "released", unsold)
         record.sold = wanted
@@ -164,7 +175,8 @@ class Oracle(Partition):
             record.status = "pending_reconciliation"
         else:
             self._end(record, "committed")
-            self._keep_order(record)
+        if news:
+            self._close(news)
 
     def release(self, token: Token, *, request: Request) -> VerbOutcome:
         record = self._opened(token, request)
@@ -190,26 +202,23 @@ class Oracle(Partition):
         wanted = record.wanted(lines)
         if wanted is None:
             return QuantityExceeds()
-        is_all = wanted == record.quantities
+        news = self._open_order_of(record) if record.is_of_order else None
+        if news:  # units that have left are not in the order any more
+            there = {sku: min(units, news.order.line(sku).booked) for sku, units in record.quantities.items()}
+            wanted = wanted if lines else {sku: units for sku, units in there.items() if units}
+            if not wanted or any(units > there[sku] for sku, units in wanted.items()):
+                return QuantityExceeds()
         self._begin(request.data)
+        if news:
+            self._take_back(news, wanted)
+        is_all = wanted == record.quantities
         self._give_back(record, "cancelled", wanted)
         self._keep_allocated(record, {} if is_all else record.quantities)
         if is_all:
             self._end(record, "cancelled")
-        self._keep_order(record)
+        if news:
+            self._close(news)
         return self._done(record, request)
-
-    def _keep_allocated(self, record: Record, left: dict[Sku, int]) -> None:
-        """Takes from the allocations what is left of the lines, in the order they were decided, and drops the rest."""
-        decided, record.allocations = record.allocations, []
-        for each in decided:
-            units = min(each.quantity, left.get(each.sku, 0))
-            self.skus[each.sku].places[each.location_id].allocated -= each.quantity - units
-            if units < each.quantity:
-                self._append_of(record, "stock.allocated", each.sku, units - each.quantity, each.location_id)
-            if units:
-                left[each.sku] -= units
-                record.allocations.append(Allocation(each.sku, each.location_id, units))
 
     def allocate(self, token: Token, allocations: Sequence[Allocation], *, request: Request) -> VerbOutcome:
         """Each pair of SKU and location comes once."""
@@ -262,7 +271,7 @@ class Oracle(Partition):
             return ReservationEnded(self._answer(record))
         start_us = self.now_us if counted_from == "now" else record.deadline_us
         deadline_us = max(record.deadline_us, start_us + amount_us)
-        if deadline_us > record.created_us + self._limits.max_lifetime_us:
+        if deadline_us > record.created_us + self.limits.max_lifetime_us:
             return LifetimeExceeded()
         record.deadline_us, record.status = deadline_us, status or record.status
         self._begin(request.data)
@@ -270,8 +279,8 @@ class Oracle(Partition):
             self._append(record, status or "extended", line.sku, line.quantity)
         return self._done(record, request)
 
-    def read(self, token: Token) -> VerbOutcome:
-        record = self._opened(token, Request())
+    def read(self, token: Token, *, claim: Claim | None = None) -> VerbOutcome:
+        record = self._opened(token, Request(claim=claim))
         return self._unchanged(record) if isinstance(record, Record) else record
 
     def expire(self) -> tuple[int, int | None]:
@@ -302,7 +311,7 @@ class Oracle(Partition):
             return mismatch
         place = stock.places.get(location_id) or Place(location_kind == "shared")
         change = amount if mode == "delta" else amount - place.on_hand
-        if place.on_hand + change < 0:
+        if place.on_hand + change < 0 and change < 0:
             return StockBelowZero()
         on_hand = stock.on_hand if place.is_shared else place.on_hand
         if max(place.on_hand, on_hand) + change > QUANTITY_MAX:
@@ -310,11 +319,8 @@ class Oracle(Partition):
 
         self.skus[sku] = stock
         stock.places[location_id] = place
-        place.on_hand += change
-        if place.is_shared and (mode == "count" or change > 0):
-            stock.withhold()
         self._begin(request.data, reason)
-        self._append_stock("stock.adjusted", sku, change, location_id)
+        self._change(sku, location_id, change, "stock.adjusted", is_count=mode == "count")
         return self._stock_done(sku, self._close_shortfall(sku), request)
 
     def transfer(
@@ -347,11 +353,9 @@ class Oracle(Partition):
             return AboveLimit()
 
         self._begin(request.data, reason)
-        source.on_hand -= quantity
-        self._append_stock("stock.transferred", sku, -quantity, from_location_id)
+        self._change(sku, from_location_id, -quantity, "stock.transferred")
         stock.places[to_location_id] = target
-        target.on_hand += quantity
-        self._append_stock("stock.transferred", sku, quantity, to_location_id)
+        self._change(sku, to_location_id, quantity, "stock.transferred")
         return self._stock_done(sku, self._close_shortfall(sku), request)
 
     def put_sku(

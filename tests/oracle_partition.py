@@ -1,36 +1,38 @@
-"""What all commands of the model are made of: settling what is due, voiding, giving back, the ledger, the answers."""
+"""What all commands of the model have in common: settling what is due, voiding, what is forgotten, the answers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.domain.entries import Entry
+from app.domain.callers import Claim
 from app.domain.outcomes import Done, IdempotencyConflict, ReservationNotFound, SkuAnswered
 from app.domain.types import Line, Remaining, Reservation, Sku, SkuState, Token
-from tests.oracle_stock import LIVE, OPEN, Order, Record, Stock
+from tests.oracle_ledger import Limits
+from tests.oracle_orders import DAY_US, ORDER_SALES_KEPT_US, Orders
+from tests.oracle_stock import LIVE, OPEN, Order, Record
 
 # How much one call settles, in lines: of what it is about, and of all else.
 SETTLED_LINES_MAX = 200
 SETTLED_ELSEWHERE_LINES_MAX = 4
 VOIDED_LINES_MAX = 200
-DAY_US = 24 * 3600 * 1_000_000
 SEEN_RETENTION_US = 7 * DAY_US
-ORDER_RETENTION_US = 30 * DAY_US
-ORDER_SALES_KEPT_US = 31 * DAY_US
-ORDER_LINES_MAX = 100
 
 Scope = tuple[str, ...]  # of an Idempotency-Key
-OrderName = tuple[str, str]  # channel, and its id there
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What comes with a command: the caller's words; of an Idempotency-Key the scope, and what the ledger calls it."""
+    """What comes with a command: the caller's words; of an Idempotency-Key the scope, and what the ledger calls it.
+
+    `holder` is whose key a reservation is made with, `claim` whose one must be that is named by its token.
+    """
 
     details: Mapping[str, object] = field(default_factory=dict)
     scope: Scope = ()
     key_hash: str = ""
     fingerprint: str = ""
+    holder: str = ""
+    claim: Claim | None = None
 
     @property
     def data(self) -> dict[str, object]:
@@ -38,32 +40,21 @@ class Request:
         kept = {**self.details, "key": self.key_hash, "fingerprint": self.fingerprint}
         return {name: value for name, value in kept.items() if value != ""}
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the service is set to, in us."""
-
-    max_lifetime_us: int
-    retention_us: int
-    committed_retention_us: int
+    def is_good_for(self, record: Record) -> bool:
+        """Nobody claims it, or whoever may: where it came with no key, no holder."""
+        owners = {"agent": record.agent_id, "holder": record.holder or None}
+        return self.claim is None or owners[self.claim.kind] == self.claim.owner
 
 
-class Partition:
-    """What a partition knows, and what its commands have in common."""
+class Partition(Orders):
+    """Settles, voids and forgets; knows repeated requests."""
 
     def __init__(self, limits: Limits, *, index: int = 0) -> None:
-        self.now_us = 0
-        self.ledger: list[Entry] = []
-        self.skus: dict[Sku, Stock] = {}
-        self.records: dict[Token, Record] = {}
+        super().__init__(limits, index=index)
         self.categories: dict[str, dict[str, Any]] = {}
-        self._orders: dict[OrderName, Order] = {}
         self._answers: dict[Scope, tuple[str, Reservation]] = {}
         self._stock_answers: dict[Scope, tuple[str, int, int]] = {}
-        self._common: dict[str, Any] = {}
         self._is_clear = True  # of what is due, the SKUs that the last verb was about
-        self._limits = limits
-        self._index = index
 
     # What is due
 
@@ -101,40 +92,19 @@ class Partition:
         """A due hold goes back; a reconciliation window that is over becomes a sale. A command of its own."""
         self._begin({}, "payment_expired" if record.status == "payment_pending" else "")
         if record.status == "pending_reconciliation":
+            news = self._open_order_of(record) if record.is_of_order else None
             for line in record.lines:
-                self._sell(line.sku, line.quantity)
+                if news:
+                    self._sell_to(news, record, line.sku, line.quantity)
+                else:
+                    self._sell(line.sku, line.quantity)
                 self._append(record, "committed", line.sku, line.quantity)
             self._end(record, "committed")
-            self._keep_order(record)
+            if news:
+                self._close(news)
         else:
             self._give_back(record, "expired", record.quantities)
             self._end(record, "expired")
-
-    # What belongs together
-
-    def _keep_order(self, record: Record) -> None:
-        """Something was heard of its order, if it has one: all that was sold into that is kept on."""
-        if record.order_id:
-            order = self._order_of(record)
-            order.at_us = self.now_us
-            for sold in order.records:
-                if sold.status == "committed":
-                    kept_us = max(self._limits.committed_retention_us, ORDER_SALES_KEPT_US)
-                    sold.kept_until_us = self.now_us + kept_us
-
-    def _order_of(self, record: Record) -> Order:
-        """The one that it names; one of its own, where that one has no room for it."""
-        for name in (record.order_id, record.token):
-            order = self._orders.get((record.channel, name))
-            if order is None or self.now_us - order.at_us > ORDER_RETENTION_US:
-                order = Order()
-            if record in order.records:
-                return order
-            if sum(len(each.first_lines) for each in (*order.records, record)) <= ORDER_LINES_MAX:
-                self._orders[record.channel, name] = order
-                order.records.append(record)
-                return order
-        raise AssertionError("a reservation has no more lines than an order may have")
 
     # What is no longer there
 
@@ -145,7 +115,7 @@ class Partition:
         is beyond a bound is voided by commands of their own. Returns the SKU's sequence before these.
         """
         stock, lines, sequence = self.skus[sku], 0, 0
-        self._common |= {"data": {}, "reason": "shortfall"}
+        self._go_on("shortfall")
         for status in ("held", "pending_reconciliation"):
             for record in reversed(self.records.values()):
                 units = record.quantities.get(sku, 0)
@@ -162,7 +132,7 @@ class Partition:
 
     # What has rested
 
-    def forget(self) -> tuple[list[Record], list[Scope], list[OrderName]]:
+    def forget(self) -> tuple[list[Record], list[Scope], list[Order]]:
         """Lets go of what has rested: reservations with their answers, answers of commands on SKUs, orders."""
         rested = [r for r in self.records.values() if r.kept_until_us is not None and r.kept_until_us <= self.now_us]
         for record in rested:
@@ -171,17 +141,17 @@ class Partition:
         stale = [scope for scope, (_, _, until_us) in self._stock_answers.items() if until_us <= self.now_us]
         for scope in stale:
             del self._stock_answers[scope]
-        old = [name for name, order in self._orders.items() if order.at_us + ORDER_SALES_KEPT_US <= self.now_us]
-        for name in old:
-            del self._orders[name]
+        old = [order for order in self.orders.values() if order.at_us + ORDER_SALES_KEPT_US <= self.now_us]
+        for order in old:
+            del self.orders[order.name]
         return rested, stale, old
 
     # What the commands are made of
 
     def _opened(self, token: Token, request: Request) -> Record | ReservationNotFound | IdempotencyConflict | Done:
-        """The record, unless there is none or the request is a repeated one."""
+        """The record, unless there is none, or another's, or the request is a repeated one."""
         record = self.records.get(token)
-        if record is None:
+        if record is None or not request.is_good_for(record):
             return ReservationNotFound()
         self._is_clear = self._settle(record.skus)
         if record in self._due():
@@ -220,67 +190,6 @@ class Partition:
             until_us = self.now_us + SEEN_RETENTION_US
             self._stock_answers[request.scope] = request.fingerprint, sequence, until_us
         return SkuAnswered(replace(self._state(sku), sequence=sequence))
-
-    def _sell(self, sku: Sku, quantity: int) -> None:
-        self.skus[sku].reserved -= quantity
-        self.skus[sku].committed += quantity
-
-    def _give_back(self, record: Record, kind: str, quantities: Mapping[Sku, int], *, last: Sku | None = None) -> None:
-        """Units go back, first those that were promised beyond stock; the record keeps the rest, if any is left."""
-        for line in sorted(record.lines, key=lambda line: line.sku == last):
-            if quantity := quantities.get(line.sku, 0):
-                stock = self.skus[line.sku]
-                stock.committed -= quantity if kind == "cancelled" else 0
-                stock.reserved -= quantity if kind != "cancelled" else 0
-                stock.promised[record.channel] -= quantity
-                stock.set_uncovered(record, max(0, stock.uncovered.get(record, 0) - quantity))
-                self._append(record, kind, line.sku, quantity)
-        left = (Line(line.sku, line.quantity - quantities.get(line.sku, 0)) for line in record.lines)
-        record.lines = tuple(line for line in left if line.quantity) or record.lines
-
-    def _end(self, record: Record, status: str) -> None:
-        """Nothing waits for it any more: it rests."""
-        kept_us = self._limits.committed_retention_us if status == "committed" else self._limits.retention_us
-        record.status, record.kept_until_us = status, self.now_us + kept_us
-
-    # The ledger
-
-    def _begin(self, data: Mapping[str, object], reason: str = "") -> None:
-        """What all entries of a command have in common."""
-        command = len(self.ledger) + 1
-        self._common = {
-            "partition": self._index, "command": command, "at_us": self.now_us, "data": data, "reason": reason,
-        }  # fmt: skip
-
-    def _append(self, record: Record, kind: str, sku: Sku, quantity: int) -> None:
-        self._append_of(record, f"reservation.{kind}", sku, quantity)
-
-    def _append_of(self, record: Record, kind: str, sku: Sku, quantity: int, location_id: str | None = None) -> None:
-        record.sequence = len(self.ledger) + 1
-        self._append_entry(
-            kind, sku, quantity, token=record.token, agent_id=record.agent_id, channel=record.channel,
-            expires_us=record.deadline_us, location_id=location_id,
-        )  # fmt: skip
-
-    def _append_stock(self, kind: str, sku: Sku, quantity: int = 0, location_id: str | None = None) -> None:
-        location_kind = None
-        if location_id is not None:
-            location_kind = "shared" if self.skus[sku].places[location_id].is_shared else "dedicated"
-        self._append_entry(
-            kind, sku, quantity, location_id=location_id, location_kind=location_kind, source="operator",
-            safety_stock=self.skus.get(sku, Stock()).safety_stock,
-        )  # fmt: skip
-
-    def _append_entry(self, kind: str, sku: Sku, quantity: int, **shape: Any) -> None:
-        stock = self.skus.get(sku, Stock())
-        stock.cover()
-        stock.sequence = len(self.ledger) + 1
-        entry = Entry(
-            **self._common, **shape, sequence=stock.sequence, type=kind, sku=sku, quantity=quantity,
-            on_hand=stock.on_hand, reserved=stock.reserved, committed=stock.committed,
-            backordered=stock.backordered, available=stock.available,
-        )  # fmt: skip
-        self.ledger.append(entry)
 
     # Answers
 

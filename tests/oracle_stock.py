@@ -1,4 +1,4 @@
-"""A SKU and a reservation as the model keeps them."""
+"""A SKU, a reservation and an order as the model keeps them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,25 +7,50 @@ from typing import Any
 
 from app.domain.outcomes import SequenceMismatch
 from app.domain.types import Allocation, Line, Location, Policy, Sku, Token
+from tests.oracle_facts import COUNTS_MAX, Count, Delta, Facts, OrderLine, Said
 
 OPEN = ("held", "payment_pending")
 LIVE = (*OPEN, "pending_reconciliation")
+SOLD = ("committed", "fulfilled")
+ORDER_LINES_MAX = 100
 
 
 @dataclass(slots=True)
 class Place:
-    """What a SKU has at one location; `allocated` units of it are to be taken from there for sales."""
+    """What a SKU has at one location; `allocated` units of it are to be taken from there for sales.
+
+    It has what follows from the facts, and what people and reconciliation changed since the count that is believed.
+    `enforced` is the authority's word that reconciliation last brought it to.
+    """
 
     is_shared: bool
     on_hand: int = 0
     allocated: int = 0
+    facts: Facts = field(default_factory=Facts)
+    enforced: Count | None = None
+
+    def hear(self, delta: Delta) -> int:
+        """By how much on_hand is to change."""
+        before = self.facts.on_hand
+        self.facts.deltas.append(delta)
+        return self.facts.on_hand - before
+
+    def hear_count(self, count: Count) -> int | None:
+        """By how much on_hand is to change; None where the count says nothing new."""
+        believed, facts = self.facts.believed, self.facts
+        if count in facts.counts or any(map(count.is_outdone_by, facts.counts)):
+            return None
+        facts.counts.append(count)
+        facts.counts = sorted(facts.standing, key=lambda each: each.rank)[-COUNTS_MAX:]
+        return 0 if facts.believed == believed else facts.on_hand - self.on_hand
 
 
 @dataclass(slots=True, eq=False)
 class Record:
     """A reservation. `lines` is what is still held or committed, or what it last was; `sold` what was committed.
 
-    Which of its units no stock covers is known to their SKU: see Stock.
+    Which of its units no stock covers is known to their SKU: see Stock. It `has_order` where its order is named by its
+    token.
     """
 
     token: Token
@@ -39,9 +64,15 @@ class Record:
     sequence: int = 0
     status: str = "held"
     order_id: str = ""
+    has_order: bool = False
+    holder: str = ""
     sold: Mapping[Sku, int] = field(default_factory=dict)
     allocations: list[Allocation] = field(default_factory=list)
     kept_until_us: int | None = None
+
+    @property
+    def is_of_order(self) -> bool:
+        return bool(self.order_id) or self.has_order
 
     @property
     def skus(self) -> list[Sku]:
@@ -59,11 +90,64 @@ class Record:
 
 
 @dataclass(slots=True)
-class Order:
-    """The reservations that were sold into an order of a channel, and when something was last heard of it."""
+class KeptLine(OrderLine):
+    """One SKU of an order, of which the balances have `booked` as committed, and of each event what `left` by it."""
 
+    booked: int = 0
+    left: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+
+    def book(self) -> tuple[int, list[tuple[Said, int]]]:
+        """By how much the balances are behind what was said: of committed, and of what left by which event."""
+        behind = self.committed - self.booked
+        moves = [
+            (said, units - self.left[said.name]) for said, units in self.departed() if units != self.left[said.name]
+        ]
+        self.booked += behind
+        for said, units in moves:
+            self.left[said.name] += units
+        return behind, moves
+
+
+@dataclass(slots=True)
+class Order:
+    """What is known of an order of a channel, the reservations that were sold into it, when it was last heard of."""
+
+    channel: str
+    order_id: str
     records: list[Record] = field(default_factory=list)
+    lines: dict[Sku, KeptLine] = field(default_factory=dict)
     at_us: int = 0
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.channel, self.order_id
+
+    @property
+    def is_told_by_others(self) -> bool:
+        return any(line.said for line in self.lines.values())
+
+    @property
+    def is_shipped(self) -> bool:
+        """Something of it has left, and all the rest."""
+        lines = self.lines.values()
+        return any(line.shipped for line in lines) and not any(line.committed for line in lines)
+
+    def line(self, sku: Sku) -> KeptLine:
+        return self.lines.setdefault(sku, KeptLine())
+
+    def has_room(self, record: Record) -> bool:
+        others = (each for each in self.records if each is not record)
+        return record in self.records or sum(len(each.first_lines) for each in (*others, record)) <= ORDER_LINES_MAX
+
+    def absorb(self, other: "Order") -> None:
+        """What was said by the token of a reservation before its order had a name."""
+        for sku, told in other.lines.items():
+            line = self.line(sku)
+            line.said += told.said
+            line.ours += told.ours
+            line.booked += told.booked
+            line.left += told.left
+        self.records = self.records or other.records
 
 
 @dataclass(slots=True)

@@ -1,10 +1,12 @@
 """`lastunit serve` as a person starts it: a process of its own, on a free port, over a data directory of its own."""
 
 import asyncio
+import errno
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -81,6 +83,7 @@ class Home:
         self._processes: list[subprocess.Popen[str]] = []
         self._partitions = 1
         self.is_damaged_on_purpose = False
+        self.python: Sequence[str] = ("-m", "app")  # what services are
 
     @property
     def engine(self) -> dict[str, Any]:
@@ -131,7 +134,7 @@ class Home:
     def serve(self, *options: str, port: int = 0, **settings: object) -> Service:
         """A service that answers; what it logged, if it does not."""
         self._partitions = int(str(settings.get("partitions", 1)))
-        process = self.launch("--port", str(port), *options, settings=settings)
+        process = self.launch("--port", str(port), *options, settings=settings, python=self.python)
         assert process.stdout
         announced = LINE.fullmatch(process.stdout.readline())
         assert announced, self.stderr
@@ -173,11 +176,8 @@ class Home:
     @contextmanager
     def paused_engine(self) -> Iterator[None]:
         """SIGSTOP, until the end."""
-        os.kill(self.engine["pid"], signal.SIGSTOP)
-        try:
+        with paused(self.engine["pid"]):
             yield
-        finally:
-            os.kill(self.engine["pid"], signal.SIGCONT)
 
     @staticmethod
     def kill_process(pid: int) -> None:
@@ -225,6 +225,22 @@ def open_home(*, is_archived: bool = False) -> Iterator[Home]:
             home.close(is_proved=False)
             raise
         home.close(is_proved=True)
+
+
+@contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """SIGSTOP, until the end."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def is_free(peer: tuple[str, int]) -> bool:
+    """Nobody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(peer) == errno.ECONNREFUSED
 
 
 def eventually(attempt: Callable[[], Found], *, seconds_max: float = PATIENCE_SECONDS) -> Found:

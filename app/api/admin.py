@@ -10,8 +10,10 @@ from app.api.cursors import Number, PageQuestion, Text
 from app.api.documentation import documented
 from app.api.requests import Id
 from app.api.reservations import respond
+from app.api.routing import StrictRoute, allow
 from app.api.schemas import BackorderListAnswer, ReviewListAnswer
 from app.api.services import Services
+from app.domain.callers import OPERATOR
 from app.domain.types import Sku
 from app.projections.archive.reader import Backorder, Review
 
@@ -54,13 +56,14 @@ class BackordersQuestion(PageQuestion):
 
 def admin_routes(services: Services) -> APIRouter:
     """What stands under /inventory/v1/admin/."""
-    router = APIRouter(tags=["admin"])
+    router = APIRouter(route_class=StrictRoute, tags=["admin"])
 
     @router.get(
         f"{ADMIN}/backorders",
         summary="Promises beyond stock, by SKU, the oldest first",
         **documented(BackorderListAnswer, 200, "validation_failed"),
     )
+    @allow(OPERATOR)
     async def backorders(question: Annotated[BackordersQuestion, Query()]) -> Response:
         now_us = services.now_us()
         rows = await services.archive.list_backorders(
@@ -80,6 +83,7 @@ def admin_routes(services: Services) -> APIRouter:
         summary="What waits for a person's decision, newest first, and what to do about it",
         **documented(ReviewListAnswer, 200, "validation_failed"),
     )
+    @allow(OPERATOR)
     async def reviews(question: Annotated[PageQuestion, Query()]) -> Response:
         rows = await services.archive.list_reviews(
             now_us=services.now_us(), after=question.after(tuple[Number, Text]), limit=question.rows_wanted

@@ -13,7 +13,7 @@ from app.api.documentation import documented
 from app.api.problems import Problem, invalid
 from app.api.requests import id_in_path
 from app.api.reservations import respond
-from app.api.routing import StrictRoute
+from app.api.routing import StrictRoute, allow
 from app.api.services import Services
 from app.api.source_schemas import (
     ConnectorListAnswer,
@@ -27,6 +27,7 @@ from app.api.source_schemas import (
     SkuMappingBody,
 )
 from app.api.webhooks import ReceiptAnswer, receipt_answer
+from app.domain.callers import OPERATOR
 from app.domain.dead_letters import Content, DeadLetter, LetterStatus
 from app.domain.errors import MappingsFull
 from app.ingest.dead_letters import replay_letter
@@ -53,6 +54,7 @@ def connector_routes(services: Services) -> APIRouter:
         summary="How it goes with each source, by name",
         **documented(ConnectorListAnswer, 200, "validation_failed"),
     )
+    @allow(OPERATOR)
     async def connectors(question: Annotated[PageQuestion, Query()]) -> Response:
         after = question.after(tuple[Text])
         names = [name for name in sorted(services.settings.sources) if after is None or name > after[0]]
@@ -74,6 +76,7 @@ def _declare_mappings(router: APIRouter, services: Services) -> None:
         summary="Say which SKU a source means by an id; before what lastunit.toml says, and within a second everywhere",
         **documented(SkuMappingAnswer, 200, *BODY_PROBLEMS, "source_not_found"),
     )
+    @allow(OPERATOR)
     async def put_sku(name: str, id: str, body: SkuMappingBody) -> Response:  # noqa: A002 - as the path has it
         told = await _put(name, Mapped.SKU, id, body.sku)
         return respond(answer(200, {"name": name, "id": told, "sku": body.sku}))
@@ -83,6 +86,7 @@ def _declare_mappings(router: APIRouter, services: Services) -> None:
         summary="Say which location a source means by an id; as of SKUs",
         **documented(LocationMappingAnswer, 200, *BODY_PROBLEMS, "source_not_found"),
     )
+    @allow(OPERATOR)
     async def put_location(name: str, id: str, body: LocationMappingBody) -> Response:  # noqa: A002 - likewise
         told = await _put(name, Mapped.LOCATION, id, body.location_id)
         return respond(answer(200, {"name": name, "id": told, "location_id": body.location_id}))
@@ -104,6 +108,7 @@ def _declare_dead_letters(router: APIRouter, services: Services) -> None:
         summary="Deliveries that could not be used, newest first",
         **documented(DeadLetterListAnswer, 200, "validation_failed"),
     )
+    @allow(OPERATOR)
     async def dead_letters(question: Annotated[DeadLettersQuestion, Query()]) -> Response:
         store = services.store
         places = await list_places(
@@ -125,6 +130,7 @@ def _declare_dead_letters(router: APIRouter, services: Services) -> None:
         summary="A delivery that could not be used, and what was in it",
         **documented(DeadLetterContentAnswer, 200, "not_found"),
     )
+    @allow(OPERATOR)
     async def dead_letter(id: str) -> Response:  # noqa: A002 - as the path has it
         found = await read_letter(services.store.client, services.store.keyspace.sources, id)
         if found is None:
@@ -139,6 +145,7 @@ def _declare_decisions(router: APIRouter, services: Services) -> None:
         summary="Take in once more what could not be used, as if it came now; no line is applied twice",
         **documented(ReceiptAnswer, 200, *BODY_PROBLEMS, "not_found", "source_not_found"),
     )
+    @allow(OPERATOR)
     async def replay(id: str, body: EmptyBody = NO_BODY) -> Response:  # noqa: A002, ARG001 - as the path has it; empty
         found = await read_letter(services.store.client, services.store.keyspace.sources, id)
         if found is None:
@@ -155,6 +162,7 @@ def _declare_decisions(router: APIRouter, services: Services) -> None:
         summary="Say that nothing is to be done about it; what was replayed stays so",
         **documented(DeadLetterAnswer, 200, *BODY_PROBLEMS, "not_found"),
     )
+    @allow(OPERATOR)
     async def discard(id: str, body: EmptyBody = NO_BODY) -> Response:  # noqa: A002, ARG001 - likewise
         store = services.store
         letter = await close(store.client, store.keyspace.sources, id, LetterStatus.DISCARDED, at_us=store.now_us())

@@ -1,10 +1,13 @@
 """What /openapi.json says of a route: its answer and each problem it may be refused with."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from starlette.routing import BaseRoute
 
 from app.api.problems import KINDS
+from app.api.routing import ANYBODY, GuardedRoute
 from app.api.schemas import ProblemAnswer
 
 # What any call may meet, whatever it does.
@@ -34,6 +37,22 @@ def _present(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema without null, which no query can say."""
     schema = {name: value for name, value in schema.items() if name not in ("default", "title")}
     return next((each for each in schema.pop("anyOf", []) if each.get("type") != "null"), schema)
+
+
+def document_access(document: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
+    """Adds what a call needs where callers must show a key: the scopes, and how it is refused without."""
+    for route in routes:
+        if isinstance(route, GuardedRoute) and route.scopes is not ANYBODY:
+            for method in route.methods or ():
+                operation = document["paths"][route.path][method.lower()]
+                operation["security"] = [{"bearer": sorted(route.scopes)}]
+                operation["responses"] |= {
+                    str(status): response
+                    for status, response in refusals("unauthenticated", "forbidden", "agent_mismatch").items()
+                }
+                operation["responses"].setdefault("429", refusals("rate_limited")[429])
+    if routes:
+        document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
 
 
 def refusals(*codes: str) -> dict[int | str, dict[str, Any]]:

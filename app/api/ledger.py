@@ -11,9 +11,10 @@ from app.api.answers import answer, entry_payload
 from app.api.documentation import documented
 from app.api.problems import invalid
 from app.api.reservations import respond
-from app.api.routing import StrictRoute
+from app.api.routing import StrictRoute, allow
 from app.api.schemas import EntryListAnswer
 from app.api.services import Services
+from app.domain.callers import OPERATOR, READER
 from app.domain.entries import Entry
 from app.domain.ids import normalized_id
 from app.domain.types import Sku, Token
@@ -40,6 +41,7 @@ def ledger_routes(services: Services) -> APIRouter:
         "A page that is not the last may be empty: each call looks at 10,000 entries at most.",
         **documented(EntryListAnswer, 200, "validation_failed"),
     )
+    @allow(READER, OPERATOR)
     async def entries(
         sku: IdQuery = None,
         token: IdQuery = None,

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.answers import answer, availability_payload, reservation_payload
 from app.api.cursors import Number, PageQuestion, Text
 from app.api.documentation import ENGINE_PROBLEMS, documented, refusals
 from app.api.requests import Id
-from app.api.reservations import RESERVATIONS, respond
+from app.api.reservations import RESERVATIONS, agent_mismatch, respond
+from app.api.routing import StrictRoute, allow, caller_of
 from app.api.schemas import (
     AvailabilityAnswer,
     Reference,
@@ -27,6 +28,7 @@ from app.api.schemas import (
 )
 from app.api.services import Services
 from app.api.stock import SKUS
+from app.domain.callers import AGENT, OPERATOR, READER, Claim
 from app.domain.outcomes import SkuAnswered
 from app.domain.types import Sku
 from app.projections.archive.reader import Filter
@@ -56,14 +58,15 @@ class ReservationsQuestion(PageQuestion):
     reference: Reference | None = None
     order_id: Id | None = None
 
-    def filter(self) -> Filter:
+    def filter(self, claim: Claim | None) -> Filter:
+        """What fits, of that what the claim is good for."""
         named = self.model_dump(exclude=set(PageQuestion.model_fields))
-        return Filter(**named)
+        return Filter(**named, claim=claim)
 
 
 def list_routes(services: Services) -> APIRouter:
     """The lists, the feed, and the schema of what is in them."""
-    router = APIRouter(tags=["lists"])
+    router = APIRouter(route_class=StrictRoute, tags=["lists"])
     published = published_schema()
 
     @router.get(
@@ -71,9 +74,13 @@ def list_routes(services: Services) -> APIRouter:
         summary="Reservations, newest first",
         **documented(ReservationListAnswer, 200, "validation_failed"),
     )
-    async def reservations(question: Annotated[ReservationsQuestion, Query()]) -> Response:
+    @allow(AGENT, READER, OPERATOR)
+    async def reservations(question: Annotated[ReservationsQuestion, Query()], request: Request) -> Response:
+        caller = caller_of(request)
+        if caller.agent_id is not None and question.agent_id not in (None, caller.agent_id):
+            raise agent_mismatch()
         rows = await services.archive.list_reservations(
-            question.filter(),
+            question.filter(caller.claim_to_read),
             now_us=services.now_us(),
             after=question.after(tuple[Number, Text]),
             limit=question.rows_wanted,
@@ -85,6 +92,7 @@ def list_routes(services: Services) -> APIRouter:
         return respond(answer(200, payload))
 
     @router.get(SKUS, summary="SKUs by name", **documented(SkuListAnswer, 200, "validation_failed"))
+    @allow(AGENT, READER, OPERATOR)
     async def skus(question: Annotated[PageQuestion, Query()]) -> Response:
         after = question.after(tuple[Text])
         rows = await services.archive.list_skus(after=Sku(after[0]) if after else None, limit=question.rows_wanted)
@@ -106,6 +114,7 @@ def list_routes(services: Services) -> APIRouter:
             **refusals(*ENGINE_PROBLEMS),
         },
     )
+    @allow(AGENT, READER, OPERATOR)
     async def feed() -> Response:
         # What cannot begin is refused; what fails later can only end badly, which HTTP shows.
         first = await _chunk(services, after=None)
@@ -117,6 +126,7 @@ def list_routes(services: Services) -> APIRouter:
         response_class=Response,
         responses={200: {"content": {SCHEMA_TYPE: {"schema": {"type": "object"}}}}},
     )
+    @allow()
     async def schema() -> Response:
         return Response(published, media_type=SCHEMA_TYPE)
 

@@ -7,21 +7,25 @@ from app.api.answers import answer
 from app.api.documentation import ENGINE_PROBLEMS, refusals
 from app.api.problems import KINDS, Problem, page
 from app.api.reservations import respond
+from app.api.routing import StrictRoute, allow
 from app.api.services import Services
+from app.domain.callers import OPERATOR, READER
 from app.observability import metrics
 
 
 def operation_routes(services: Services) -> APIRouter:
     """/livez, /readyz, /metrics, /problems/<slug>."""
-    router = APIRouter(tags=["operations"])
+    router = APIRouter(route_class=StrictRoute, tags=["operations"])
 
     @router.get("/livez", summary="The process runs")
+    @allow()
     async def livez() -> Response:
         return respond(answer(200, {"status": "alive"}))
 
     @router.get(
         "/readyz", summary="The engine can be reached and the scripts are loaded", responses=refusals(*ENGINE_PROBLEMS)
     )
+    @allow()
     async def readyz() -> Response:
         if not services.store.pipeline.is_open:
             raise Problem("ledger_unavailable", services.store.pipeline.refusal or "The engine cannot be reached.")
@@ -29,6 +33,7 @@ def operation_routes(services: Services) -> APIRouter:
         return respond(answer(200, {"status": "ready"}))
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    @allow(READER, OPERATOR)
     async def exposition() -> Response:
         text, content_type = metrics.render()
         return Response(text, headers={"content-type": content_type})
@@ -39,6 +44,7 @@ def operation_routes(services: Services) -> APIRouter:
         response_class=HTMLResponse,
         responses=refusals("not_found"),
     )
+    @allow()
     async def problem_page(slug: str) -> Response:
         for kind in KINDS.values():
             if kind.slug == slug:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from app.api.problems import invalid
 from app.api.services import Services
+from app.domain.callers import Claim
 from app.domain.errors import ArchiveUnavailable
 from app.domain.outcomes import (
     AvailabilityOutcome,
@@ -32,7 +33,9 @@ GIVEN_BACK = ("released", "expired", "voided")
 SOLD = ("committed", "fulfilled")
 
 
-async def recalled(services: Services, token: Token, *, verb: str, lines: Sequence[Line]) -> VerbOutcome:
+async def recalled(
+    services: Services, token: Token, *, verb: str, claim: Claim | None, lines: Sequence[Line]
+) -> VerbOutcome:
     """What a verb comes to for a reservation that the engine does not know: it is as it was when it was forgotten.
 
     Raises ArchiveUnavailable: what nobody can look up is not said to be missing.
@@ -40,7 +43,7 @@ async def recalled(services: Services, token: Token, *, verb: str, lines: Sequen
     # Before the archive has anything, as at the very start, the engine has forgotten nothing.
     if services.settings.archive_address is None or not await services.archive.positions():
         return ReservationNotFound()
-    found = await services.archive.find_reservation(token, now_us=services.now_us())
+    found = await services.archive.find_reservation(token, claim=claim, now_us=services.now_us())
     if found is None or found.status in LIVE:
         return ReservationNotFound()
     is_done = (

@@ -72,7 +72,7 @@ class Problem(Exception):
     def all_headers(self) -> list[tuple[bytes, bytes]]:
         """Its headers, with Retry-After where the status asks for one."""
         headers = [(b"content-type", CONTENT_TYPE), *self.headers]
-        if self.kind.status in (429, 503):
+        if self.kind.status in (429, 503) and not any(name == b"retry-after" for name, _ in headers):
             headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
         return headers
 
@@ -143,6 +143,15 @@ KINDS = _kinds(
         False,
         "Sign each attempt anew, with the time of now; both clocks must be right to five minutes.",
     ),
+    (
+        "unauthenticated",
+        401,
+        "Unauthenticated",
+        False,
+        "Send Authorization: Bearer <key>, once, with a key that the operator gave you and that has not expired.",
+    ),
+    ("forbidden", 403, "Forbidden", False, "Ask the operator for a key with a scope that this call takes."),
+    ("agent_mismatch", 403, "Agent mismatch", False, "The key is good for one agent alone: name that one."),
     ("sku_not_found", 404, "SKU not found", False, "Check the spelling; an operator creates SKUs by adjusting or PUT."),
     ("reservation_not_found", 404, "Reservation not found", False, "Check the token; ended ones are kept for a day."),
     ("source_not_found", 404, "Source not found", False, "Check the name; lastunit.toml has a table for each source."),
@@ -186,6 +195,7 @@ KINDS = _kinds(
     ("idempotency_conflict", 422, "Idempotency conflict", False, "Use a new Idempotency-Key for a new request."),
     ("quantity_above_limit", 422, "Quantity above limit", False, "Ask for no more than the limit in detail."),
     ("agent_quota_exceeded", 429, "Agent quota exceeded", False, "Finish what you hold before asking for more."),
+    ("rate_limited", 429, "Rate limited", True, "Wait as Retry-After says, and watch the RateLimit header."),
     ("backpressure", 429, "Backpressure", True, "Wait as Retry-After says, then repeat the call."),
     ("ledger_unavailable", 503, "Ledger unavailable", True, "Nothing happened: wait as Retry-After says, then repeat."),
     ("outcome_unknown", 503, "Outcome unknown", True, "It may have happened: repeat with the same Idempotency-Key."),

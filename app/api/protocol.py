@@ -22,7 +22,7 @@ class Protocol(HttpToolsProtocol):
         body = Problem("malformed_request", "What came is no HTTP/1.1 request.").body(request_id)
         head = (
             f"HTTP/1.1 400 Bad Request\r\ncontent-type: {CONTENT_TYPE.decode()}\r\ncontent-length: {len(body)}\r\n"
-            f"request-id: {request_id}\r\nconnection: close\r\n\r\n"
+            f"request-id: {request_id}\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()

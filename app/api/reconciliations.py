@@ -11,10 +11,11 @@ from app.api.answers import answer, rfc3339
 from app.api.cursors import PageQuestion
 from app.api.documentation import documented
 from app.api.reservations import respond
-from app.api.routing import StrictRoute
+from app.api.routing import StrictRoute, allow
 from app.api.schemas import Count, Time
 from app.api.services import Services
 from app.api.source_schemas import EmptyBody
+from app.domain.callers import OPERATOR
 from app.store.drifts import DriftRecord, list_drifts
 from app.workflows.reconciliation import authorities_of, reconcile
 
@@ -67,6 +68,7 @@ def reconciliation_routes(services: Services) -> APIRouter:
         summary="Compare every location that has an authority with what that last said, now, and correct it",
         **documented(ReconciliationAnswer, 200, *BODY_PROBLEMS),
     )
+    @allow(OPERATOR)
     async def run_now(body: EmptyBody = NO_BODY) -> Response:  # noqa: ARG001 - empty
         run = await reconcile(services.store, authorities_of(services.settings.locations))
         payload = {
@@ -82,6 +84,7 @@ def reconciliation_routes(services: Services) -> APIRouter:
         summary="What reconciliations found to differ, newest first; the last 10,000 are kept",
         **documented(DriftListAnswer, 200, "validation_failed"),
     )
+    @allow(OPERATOR)
     async def drifts(question: Annotated[PageQuestion, Query()]) -> Response:
         after = question.after(tuple[Place])
         records = await list_drifts(

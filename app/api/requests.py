@@ -184,7 +184,8 @@ def idempotency_of(request: Request, agent_id: str, body: BaseModel | bytes) -> 
         body if isinstance(body, bytes) else msgspec.json.encode(body.model_dump(mode="json"), order="deterministic")
     )
     fingerprint = hashlib.blake2b(canonical, digest_size=16).hexdigest()
-    return Idempotency(scope=("", agent_id, request.method, request.scope["path"], key), fingerprint=fingerprint)
+    scope = (request.scope["caller"].holder, agent_id, request.method, request.scope["path"], key)
+    return Idempotency(scope=scope, fingerprint=fingerprint)
 
 
 def expected_sequence_of(request: Request) -> str:

@@ -10,7 +10,7 @@ from app.api.documentation import documented
 from app.api.past import recalled
 from app.api.problems import Problem, invalid
 from app.api.requests import idempotency_of, token_in_path
-from app.api.routing import HotRoute, StrictRoute
+from app.api.routing import HotRoute, StrictRoute, allow, caller_of
 from app.api.schemas import (
     AllocationsBody,
     CancelBody,
@@ -23,6 +23,7 @@ from app.api.schemas import (
     ReserveBody,
 )
 from app.api.services import Services
+from app.domain.callers import AGENT, OPERATOR, READER
 from app.domain.outcomes import Done, Held, ReservationNotFound, VerbOutcome
 from app.domain.types import Allocation, Line, Sku, Token
 from app.observability import metrics
@@ -67,9 +68,13 @@ def _declare_reserve(router: APIRouter, services: Services) -> None:
             "channel_limit_exceeded",
         ),
     )  # fmt: skip
+    @allow(AGENT, OPERATOR)
     async def reserve(request: Request, body: ReserveBody) -> Answer:
         if archive_watch.is_behind:
             raise Problem("backpressure", "The archive is too far behind. Nothing happened; come back later.")
+        caller = caller_of(request)
+        if caller.agent_id not in (None, body.agent_id):
+            raise agent_mismatch()
         lines = _merged(body.lines) if body.lines else [Line(Sku(body.sku), body.quantity)]
         if len(lines) > 1:
             _check_partition(services, lines)
@@ -81,6 +86,7 @@ def _declare_reserve(router: APIRouter, services: Services) -> None:
             allow_backorder=body.allow_backorder,
             details=_details(body),
             idempotency=idempotency_of(request, body.agent_id, body),
+            holder=caller.holder,
         )
         if isinstance(outcome, Held) and not outcome.is_replayed:
             metrics.held_units_total.inc(sum(line.quantity for line in lines))
@@ -95,33 +101,39 @@ def _declare_hot_verbs(router: APIRouter, services: Services) -> None:
             ReservationAnswer, 200, *VERB_PROBLEMS, "reservation_expired", "shortfall", "quantity_exceeds_reservation"
         ),
     )
+    @allow(AGENT, OPERATOR)
     async def commit(request: Request, token: str, body: CommitBody = NO_COMMIT) -> Answer:
         name, lines = token_in_path(token, is_writing=True), _merged(body.lines)
         outcome = await services.commands.commit(
             name,
             order_id=body.order_id or "",
             lines=lines,
+            claim=caller_of(request).claim,
             idempotency=idempotency_of(request, "", body),
         )
         if isinstance(outcome, Done) and outcome.has_effect and outcome.reservation.status == "committed":
             metrics.committed_units_total.inc(sum(line.quantity for line in outcome.reservation.lines))
-        return await _answered(services, name, outcome, verb="commit", lines=lines)
+        return await _answered(services, request, name, outcome, verb="commit", lines=lines)
 
     @router.post(
         f"{RESERVATIONS}/{{token}}/release",
         summary="Give back what a reservation holds",
         **documented(ReservationAnswer, 200, *VERB_PROBLEMS),
     )
+    @allow(AGENT, OPERATOR)
     async def release(request: Request, token: str, body: ReleaseBody = NO_RELEASE) -> Answer:
         name = token_in_path(token, is_writing=True)
-        outcome = await services.commands.release(name, idempotency=idempotency_of(request, "", body))
-        return await _answered(services, name, outcome, verb="release")
+        outcome = await services.commands.release(
+            name, claim=caller_of(request).claim, idempotency=idempotency_of(request, "", body)
+        )
+        return await _answered(services, request, name, outcome, verb="release")
 
     @router.post(
         f"{RESERVATIONS}/{{token}}/extend",
         summary="Move the deadline later",
         **documented(ReservationAnswer, 200, *VERB_PROBLEMS, "reservation_expired", "lifetime_exceeded"),
     )
+    @allow(AGENT, OPERATOR)
     async def extend(request: Request, token: str, body: ExtendBody = NO_EXTEND) -> Answer:
         is_from_now = "ttl_seconds" in body.model_fields_set
         if is_from_now:
@@ -131,9 +143,10 @@ def _declare_hot_verbs(router: APIRouter, services: Services) -> None:
             name,
             counted_from="now" if is_from_now else "deadline",
             amount_us=_microseconds(body.ttl_seconds if is_from_now else body.additional_seconds),
+            claim=caller_of(request).claim,
             idempotency=idempotency_of(request, "", body),
         )
-        return await _answered(services, name, outcome, verb="extend")
+        return await _answered(services, request, name, outcome, verb="extend")
 
 
 def reservation_routes(services: Services) -> APIRouter:
@@ -145,34 +158,41 @@ def reservation_routes(services: Services) -> APIRouter:
         summary="Read a reservation, also one that has ended",
         **documented(ReservationAnswer, 200, "reservation_not_found"),
     )
-    async def read(token: str) -> Response:
+    @allow(AGENT, READER, OPERATOR)
+    async def read(token: str, request: Request) -> Response:
         name = token_in_path(token, is_writing=False)
-        return respond(await _answered(services, name, await services.commands.read(name), verb="read"))
+        outcome = await services.commands.read(name, claim=caller_of(request).claim_to_read)
+        return respond(await _answered(services, request, name, outcome, verb="read"))
 
     @router.delete(
         f"{RESERVATIONS}/{{token}}",
         summary="Give back what a reservation holds",
         **documented(ReservationAnswer, 200, *VERB_PROBLEMS),
     )
+    @allow(AGENT, OPERATOR)
     async def delete(token: str, request: Request) -> Response:
         name = token_in_path(token, is_writing=True)
-        outcome = await services.commands.release(name, idempotency=idempotency_of(request, "", NO_RELEASE))
-        return respond(await _answered(services, name, outcome, verb="release"))
+        outcome = await services.commands.release(
+            name, claim=caller_of(request).claim, idempotency=idempotency_of(request, "", NO_RELEASE)
+        )
+        return respond(await _answered(services, request, name, outcome, verb="release"))
 
     @router.post(
         f"{RESERVATIONS}/{{token}}/payment",
         summary="Note that a payment runs",
         **documented(ReservationAnswer, 200, *VERB_PROBLEMS, "reservation_expired", "lifetime_exceeded"),
     )
+    @allow(AGENT, OPERATOR)
     async def payment(token: str, request: Request, body: PaymentBody = NO_PAYMENT) -> Response:
         seconds = body.ttl_seconds or services.settings.payment_ttl_seconds_default
         name = token_in_path(token, is_writing=True)
         outcome = await services.commands.payment(
             name,
             ttl_us=_microseconds(seconds),
+            claim=caller_of(request).claim,
             idempotency=idempotency_of(request, "", body),
         )
-        return respond(await _answered(services, name, outcome, verb="payment"))
+        return respond(await _answered(services, request, name, outcome, verb="payment"))
 
     _declare_sales(router, services)
     return router
@@ -186,14 +206,16 @@ def _declare_sales(router: APIRouter, services: Services) -> None:
             ReservationAnswer, 200, *VERB_PROBLEMS, "reservation_not_committed", "quantity_exceeds_reservation"
         ),
     )
+    @allow(AGENT, OPERATOR)
     async def cancel(token: str, request: Request, body: CancelBody = NO_CANCEL) -> Response:
         name = token_in_path(token, is_writing=True)
         outcome = await services.commands.cancel(
             name,
             lines=_merged(body.lines),
+            claim=caller_of(request).claim,
             idempotency=idempotency_of(request, "", body),
         )
-        return respond(await _answered(services, name, outcome, verb="cancel"))
+        return respond(await _answered(services, request, name, outcome, verb="cancel"))
 
     @router.post(
         f"{RESERVATIONS}/{{token}}/allocations",
@@ -203,6 +225,7 @@ def _declare_sales(router: APIRouter, services: Services) -> None:
             "stock_below_zero",
         ),
     )  # fmt: skip
+    @allow(AGENT, OPERATOR)
     async def allocate(token: str, request: Request, body: AllocationsBody) -> Response:
         name = token_in_path(token, is_writing=True)
         outcome = await allocate_units(
@@ -211,19 +234,27 @@ def _declare_sales(router: APIRouter, services: Services) -> None:
             name,
             [Allocation(Sku(line.sku), line.location_id, line.quantity) for line in body.lines],
             strategy=body.strategy,
+            claim=caller_of(request).claim,
             details={"rationale": body.rationale} if body.rationale else None,
             idempotency=idempotency_of(request, "", body),
         )
-        return respond(await _answered(services, name, outcome, verb="allocate"))
+        return respond(await _answered(services, request, name, outcome, verb="allocate"))
 
 
 async def _answered(
-    services: Services, token: Token, outcome: VerbOutcome, *, verb: str, lines: Sequence[Line] = ()
+    services: Services, request: Request, token: Token, outcome: VerbOutcome, *, verb: str, lines: Sequence[Line] = ()
 ) -> Answer:
     """A verb's answer, where the engine has forgotten the reservation the archive's."""
     if isinstance(outcome, ReservationNotFound):
-        outcome = await recalled(services, token, verb=verb, lines=lines)
+        caller = caller_of(request)
+        claim = caller.claim_to_read if verb == "read" else caller.claim
+        outcome = await recalled(services, token, verb=verb, claim=claim, lines=lines)
     return verb_answer(outcome, verb=verb)
+
+
+def agent_mismatch() -> Problem:
+    """The problem of a key that is bound to one agent, and names another."""
+    return Problem("agent_mismatch", "The key is bound to another agent than the one that is named.")
 
 
 def respond(answered: Answer) -> Response:

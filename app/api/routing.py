@@ -1,4 +1,6 @@
-"""Two kinds of routes besides FastAPI's own, and the table that finds the hot ones.
+"""Two kinds of routes in place of FastAPI's own, and the table that finds the hot ones.
+
+Every endpoint states who may call it (`allow`); one that does not takes nobody.
 
 `StrictRoute` is a FastAPI route whose body has passed `app.api.requests` first. `HotRoute` is one that FastAPI
 describes but does not run: one parse, one script, one write. It is declared like any other, so it stands in
@@ -7,7 +9,7 @@ describes but does not run: one parse, one script, one write. It is declared lik
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from fastapi import Request, Response
@@ -19,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.answers import Answer
 from app.api.problems import Problem, of_fault
 from app.api.requests import parse_json, read_body, validate
+from app.domain.callers import NOBODY, Caller
 from app.domain.errors import ArchiveUnavailable, EngineCorrupt, EngineError, EngineUnavailable
 from app.observability import metrics
 
@@ -27,24 +30,63 @@ log = structlog.get_logger()
 HotKey = tuple[str, str, str]
 
 
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+ANYBODY = frozenset({"anybody"})
+NO_KEY = "This needs a key that is good: send Authorization: Bearer <key>."
+
+
+def allow(*scopes: str) -> Callable[[Endpoint], Endpoint]:
+    """States the scopes of which a caller must have one to call the endpoint; without any, that everybody may."""
+
+    def stated(endpoint: Endpoint) -> Endpoint:
+        endpoint.scopes = frozenset(scopes) or ANYBODY  # type: ignore[attr-defined] # any function takes attributes
+        return endpoint
+
+    return stated
+
+
+def caller_of(request: Request) -> Caller:
+    """Who calls; the front puts it into the scope."""
+    caller: Caller = request.scope["caller"]
+    return caller
+
+
+class GuardedRoute(APIRoute):
+    """A route that knows whom it takes."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.scopes: frozenset[str] = getattr(endpoint, "scopes", frozenset())
+
+    def admit(self, scope: Scope) -> None:
+        """Raises a Problem where the caller may not call."""
+        caller: Caller = scope["caller"]
+        if self.scopes.isdisjoint(caller.scopes) and self.scopes is not ANYBODY:
+            if caller is NOBODY:
+                raise Problem("unauthenticated", NO_KEY, headers=((b"www-authenticate", b"Bearer"),))
+            raise Problem("forbidden", "The key has no scope that this call takes.")
+
+
 def body_limit(request: Request) -> int:
     """How large a body may be, in bytes; the front puts it into the scope."""
     limit: int = request.scope["body_bytes_max"]
     return limit
 
 
-class StrictRoute(APIRoute):
+class StrictRoute(GuardedRoute):
     """A FastAPI route that reads its body within bounds and as strict JSON before FastAPI does."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler behind the strict reading."""
         handle = super().get_route_handler()
         body_field = self.body_field
-        if body_field is None:
-            return handle
-        is_optional = not body_field.field_info.is_required()
+        is_optional = body_field is not None and not body_field.field_info.is_required()
 
         async def strict(request: Request) -> Response:
+            self.admit(request.scope)
+            if body_field is None:
+                return await handle(request)
             raw = await read_body(request, body_limit(request))
             parse_json(request, raw, is_optional=is_optional)
             return await handle(Request(request.scope, _replay(raw)))
@@ -52,7 +94,7 @@ class StrictRoute(APIRoute):
         return strict
 
 
-class HotRoute(APIRoute):
+class HotRoute(GuardedRoute):
     """A route that answers without FastAPI's machinery.
 
     Its endpoint takes `request`, what its path names, and at most one model, `body`; it returns an Answer or raises a
@@ -88,6 +130,7 @@ class HotRoute(APIRoute):
         scope["route"] = self
         request = Request(scope, receive)
         try:
+            self.admit(scope)
             if self.hot_model is None:
                 result = await self.hot_endpoint(request=request, **scope["path_params"])
             else:

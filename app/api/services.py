@@ -3,28 +3,32 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from app.access.gate import Gate
 from app.ingest.intake import Source, make_sources
 from app.projections.archive.reader import Archive
 from app.settings import Settings
 from app.store.commands import Commands
 from app.store.store import Store
+from app.workflows.admission import gate_of
 from app.workflows.archive_watch import Watch
 
 
 @dataclass(slots=True)
 class Services:
-    """The settings, the sources, the archive, how far it is behind, and the store once the service has started."""
+    """Settings, sources, gate, archive, how far that is behind, and the store once the service has started."""
 
     settings: Settings
     opened_store: Store | None = None
     archive: Archive = field(init=False)
     archive_watch: Watch = field(init=False)
     sources: Mapping[str, Source] = field(init=False)
+    gate: Gate | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.archive = Archive.of(self.settings)
         self.archive_watch = Watch(self.settings.archive_lag_entries_max)
         self.sources = make_sources(self.settings)
+        self.gate = gate_of(self.settings)
 
     @property
     def store(self) -> Store:

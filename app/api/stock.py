@@ -17,7 +17,7 @@ from app.api.requests import (
     sku_in_path,
 )
 from app.api.reservations import respond
-from app.api.routing import HotRoute, StrictRoute
+from app.api.routing import HotRoute, StrictRoute, allow
 from app.api.schemas import (
     AdjustmentBody,
     AvailabilityAnswer,
@@ -30,6 +30,7 @@ from app.api.schemas import (
     TransferBody,
 )
 from app.api.services import Services
+from app.domain.callers import AGENT, OPERATOR, READER
 from app.domain.outcomes import PutSkuOutcome, SkuAnswered
 from app.domain.types import Sku
 from app.store.clock import MICROSECONDS
@@ -63,6 +64,7 @@ def hot_stock_routes(services: Services) -> APIRouter:
         openapi_extra=query_parameters(AvailabilityQuestion),
         **documented(AvailabilityAnswer, 200, "sku_not_found", "validation_failed"),
     )
+    @allow(AGENT, READER, OPERATOR)
     async def availability(request: Request, sku: str) -> Answer:
         name = sku_in_path(sku, is_writing=False)
         if not request.scope["query_string"]:
@@ -89,6 +91,7 @@ def stock_routes(services: Services) -> APIRouter:
             "malformed_request", "body_too_large", "unsupported_media_type", "validation_failed",
         ),
     )  # fmt: skip
+    @allow(AGENT, READER, OPERATOR)
     async def availabilities(body: AvailabilityBody) -> Response:
         skus = [Sku(sku) for sku in dict.fromkeys(body.skus)]
         # The pipeline sends them in one write.
@@ -102,6 +105,7 @@ def stock_routes(services: Services) -> APIRouter:
         summary="Change what is on hand at a location",
         **documented(AvailabilityAnswer, 200, *WRITE_PROBLEMS, "stock_below_zero", "idempotency_conflict"),
     )
+    @allow(OPERATOR)
     async def adjust(sku: str, request: Request, body: AdjustmentBody) -> Response:
         is_delta = "delta" in body.model_fields_set
         outcome = await services.commands.adjust(
@@ -124,6 +128,7 @@ def stock_routes(services: Services) -> APIRouter:
             AvailabilityAnswer, 200, *WRITE_PROBLEMS, "sku_not_found", "stock_below_zero", "idempotency_conflict"
         ),
     )
+    @allow(OPERATOR)
     async def transfer(sku: str, request: Request, body: TransferBody) -> Response:
         outcome = await services.commands.transfer(
             sku_in_path(sku, is_writing=True),
@@ -149,6 +154,7 @@ def _declare_policy(router: APIRouter, services: Services) -> None:
         summary="A SKU's availability with its policy",
         **documented(SkuAnswer, 200, "sku_not_found"),
     )
+    @allow(READER, OPERATOR)
     async def read(sku: str) -> Response:
         outcome = await services.commands.availability(sku_in_path(sku, is_writing=False))
         return respond(sku_answer(outcome, with_policy=True))
@@ -158,6 +164,7 @@ def _declare_policy(router: APIRouter, services: Services) -> None:
         summary="Create a SKU or replace its policy; absent fields take their defaults",
         **documented(SkuAnswer, 200, *WRITE_PROBLEMS, created=True),
     )
+    @allow(OPERATOR)
     async def replace(sku: str, request: Request, body: PolicyBody) -> Response:
         outcome = await _put(request, sku, replacement(body), may_create=True)
         return respond(sku_answer(outcome, with_policy=True))
@@ -167,6 +174,7 @@ def _declare_policy(router: APIRouter, services: Services) -> None:
         summary="Change what is named of a SKU's policy",
         **documented(SkuAnswer, 200, *WRITE_PROBLEMS, "sku_not_found"),
     )
+    @allow(OPERATOR)
     async def change(sku: str, request: Request, body: PolicyBody) -> Response:
         outcome = await _put(request, sku, body.model_dump(exclude_unset=True), may_create=False)
         return respond(sku_answer(outcome, with_policy=True))
@@ -187,6 +195,7 @@ def _declare_categories(router: APIRouter, services: Services) -> None:
         **documented(CategoryAnswer, 200, "malformed_request", "body_too_large", "unsupported_media_type",
                      "validation_failed"),
     )  # fmt: skip
+    @allow(OPERATOR)
     async def put_category(category: str, body: DefaultsBody) -> Response:
         name = id_in_path(category, "category")
         named = body.model_dump(exclude_unset=True)

@@ -14,8 +14,9 @@ from app.api.documentation import documented
 from app.api.problems import Problem, invalid
 from app.api.requests import body_too_large, idempotency_of
 from app.api.reservations import respond
-from app.api.routing import StrictRoute
+from app.api.routing import StrictRoute, allow
 from app.api.services import Services
+from app.domain.callers import OPERATOR
 from app.workflows.stock_files.faults import StockFileError
 from app.workflows.stock_files.importing import ImportInterrupted, import_once, import_stock
 
@@ -44,6 +45,7 @@ def stock_file_routes(services: Services) -> APIRouter:
             ImportAnswer, 200, "body_too_large", "unsupported_media_type", "validation_failed", "idempotency_conflict"
         ),
     )
+    @allow(OPERATOR)
     async def import_file(request: Request) -> Response:
         if not CSV_TYPE.match(request.headers.get("content-type", "")):
             raise Problem("unsupported_media_type", "The body must be CSV in UTF-8: send Content-Type: text/csv.")

@@ -11,7 +11,7 @@ from app.api.answers import Answer, answer
 from app.api.documentation import documented
 from app.api.problems import Problem
 from app.api.requests import JSON_TYPE, read_body
-from app.api.routing import HotRoute
+from app.api.routing import HotRoute, allow
 from app.api.services import Services
 from app.connectors.connector import Fault, Headers, Hook, Refusal
 from app.connectors.standard import BODY, LINES_MAX, SIGNED_HEADERS
@@ -72,6 +72,7 @@ def webhook_routes(services: Services) -> APIRouter:
             "source_not_found", "body_too_large", "unsupported_media_type", "validation_failed",
         ),
     )  # fmt: skip
+    @allow()
     async def deliver(request: Request, source: str) -> Answer:
         if source not in hooks:
             raise Problem("source_not_found", "No source that sends webhooks has this name.")

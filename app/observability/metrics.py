@@ -40,6 +40,12 @@ delivery_seconds = Histogram(
     ["source"],
     buckets=SECONDS_BUCKETS,
 )
+access_file_valid = Gauge(
+    "lastunit_access_file_valid",
+    "1 when what says who may come in was good when last read, by file; 0: what was read before goes on.",
+    ["file"],
+    multiprocess_mode="livemin",
+)
 engine_in_flight = Gauge(
     "lastunit_engine_in_flight", "Calls sent to the engine and not answered.", multiprocess_mode="livesum"
 )

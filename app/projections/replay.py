@@ -296,11 +296,13 @@ class Replay:
         assert first.channel is not None
         assert first.expires_us is not None
         expect(first, first.expires_us > first.at_us, "holds until a time that has passed")
+        details = {name: value for name, value in first.data.items() if name != "holder"}
         self.records[token] = Record(
             agent_id=first.agent_id,
             channel=first.channel,
-            details=msgspec.json.encode(first.data).decode() if first.data else "",
+            details=msgspec.json.encode(details).decode() if details else "",
             fingerprint=str(first.data.get("fingerprint", "")),
+            holder=str(first.data.get("holder", "")),
             lines=tuple(lines),
             created_us=first.at_us,
             expires_us=first.expires_us,

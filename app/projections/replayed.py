@@ -95,6 +95,7 @@ class Record:
     channel: str
     details: str
     fingerprint: str
+    holder: str
     lines: tuple[Line, ...]
     created_us: int
     expires_us: int
@@ -247,6 +248,7 @@ def _record_fields(record: Record) -> dict[str, str]:
         "sequence": str(record.sequence),
         "details": record.details or None,
         "fingerprint": record.fingerprint if record.details else None,
+        "holder": record.holder or None,
         "remaining_lines": None if record.remaining is None else format_lines(record.remaining),
         "committed_lines": None if record.committed is None else format_lines(record.committed),
         "last_sequence": None if record.last_sequence is None else str(record.last_sequence),

@@ -23,6 +23,7 @@ class ReserveArgs(NamedTuple):
     allow_backorder: int
     fingerprint: str
     details: bytes
+    holder: str
 
 
 class ReserveReply(NamedTuple):
@@ -43,6 +44,7 @@ class ReleaseArgs(NamedTuple):
 
     not_after_us: int
     token: str
+    claim: str
     key_hash: str
     fingerprint: str
     details: bytes
@@ -53,6 +55,7 @@ class CommitArgs(NamedTuple):
 
     not_after_us: int
     token: str
+    claim: str
     key_hash: str
     fingerprint: str
     details: bytes
@@ -64,6 +67,7 @@ class CancelArgs(NamedTuple):
 
     not_after_us: int
     token: str
+    claim: str
     key_hash: str
     fingerprint: str
     details: bytes
@@ -74,6 +78,7 @@ class ExtendArgs(NamedTuple):
 
     not_after_us: int
     token: str
+    claim: str
     key_hash: str
     fingerprint: str
     details: bytes
@@ -87,6 +92,7 @@ class PaymentArgs(NamedTuple):
 
     not_after_us: int
     token: str
+    claim: str
     key_hash: str
     fingerprint: str
     details: bytes
@@ -99,6 +105,7 @@ class AllocateArgs(NamedTuple):
 
     not_after_us: int
     token: str
+    claim: str
     key_hash: str
     fingerprint: str
     details: bytes
@@ -109,6 +116,7 @@ class ReadArgs(NamedTuple):
 
     not_after_us: int
     token: str
+    claim: str
 
 
 class ReservationReply(NamedTuple):

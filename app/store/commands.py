@@ -8,39 +8,39 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
-
+from app.domain.callers import Claim
 from app.domain.errors import EngineBusy, EngineCorrupt, EngineError
 from app.domain.outcomes import (
-    AboveLimit,
     AdjustOutcome,
     AvailabilityOutcome,
     ChannelLimitExceeded,
     Done,
     Held,
     IdempotencyConflict,
-    LifetimeExceeded,
-    LocationShort,
     PutSkuOutcome,
     QuantityAboveLimit,
-    QuantityExceeds,
     ReservationEnded,
     ReservationNotFound,
     ReserveOutcome,
     SequenceMismatch,
-    Shortfall,
     SkuAnswered,
     SkuNotFound,
-    StockBelowZero,
-    TooManyAllocations,
-    TooManyKeys,
-    TooManyLocations,
     TransferOutcome,
     VerbOutcome,
 )
 from app.domain.types import Allocation, Line, Reservation, Sku, Token
 from app.store import calls
-from app.store.decoding import decode_lines, decode_out_of_stock, decode_remaining, decode_reservation, decode_sku
+from app.store.decoding import (
+    STOCK_REFUSALS,
+    VERB_REFUSALS,
+    decode_lines,
+    decode_out_of_stock,
+    decode_remaining,
+    decode_reservation,
+    decode_sku,
+    encode_claim,
+    encode_details,
+)
 from app.store.keys import TOKEN_CHARS, Keyspace, PartitionKeys, derived_token, idempotency_hash, new_token
 from app.store.opening import Partitions
 from app.store.pipeline import Pipeline, Reply
@@ -50,23 +50,6 @@ LocationKind = Literal["shared", "dedicated"]
 
 RECLAIM_CALLS_MAX = 20
 SEEN_RETENTION_MS = 7 * 24 * 3600 * 1000
-VERB_REFUSALS: dict[bytes, VerbOutcome] = {
-    b"not_found": ReservationNotFound(),
-    b"idempotency_conflict": IdempotencyConflict(),
-    b"too_many_keys": TooManyKeys(),
-    b"quantity_exceeds": QuantityExceeds(),
-    b"shortfall": Shortfall(),
-    b"lifetime_exceeded": LifetimeExceeded(),
-    b"location_short": LocationShort(),
-    b"too_many_allocations": TooManyAllocations(),
-}
-
-STOCK_REFUSALS: dict[bytes, TransferOutcome] = {
-    b"idempotency_conflict": IdempotencyConflict(),
-    b"too_many_locations": TooManyLocations(),
-    b"stock_below_zero": StockBelowZero(),
-    b"above_limit": AboveLimit(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +99,16 @@ class Commands:
         allow_backorder: bool,
         details: Mapping[str, object] | None,
         idempotency: Idempotency | None,
+        holder: str = "",
     ) -> ReserveOutcome:
-        """Holds the lines, all or nothing. Each SKU comes once, and all are of one partition."""
+        """Holds the lines, all or nothing. Each SKU comes once, and all are of one partition.
+
+        `holder` is whose key it came with, empty where it came with none.
+        """
         keys = self._keyspace.of_sku(lines[0].sku)
         token = self._token(keys, idempotency)
         fingerprint = idempotency.fingerprint if idempotency else ""
-        encoded = _encode_details(details, "", fingerprint)
+        encoded = encode_details(details, "", fingerprint)
         script_keys = [keys.meta, keys.ledger, keys.deadlines, keys.reservation(token)]
         pairs: list[calls.Argument] = []
         for line in lines:
@@ -129,6 +116,7 @@ class Commands:
             pairs += (line.sku, line.quantity)
         args = calls.ReserveArgs(
             self.not_after_us(keys), token, agent_id, channel, ttl_us, int(allow_backorder), fingerprint, encoded,
+            holder,
         )  # fmt: skip
         reply = calls.ReserveReply(*await self.call("reserve", keys, script_keys, (*args, *pairs)))
         return self._reserve_outcome(keys, args, reply)
@@ -175,18 +163,24 @@ class Commands:
         *,
         order_id: str,
         lines: Iterable[Line] = (),
+        claim: Claim | None = None,
         details: Mapping[str, object] | None = None,
         idempotency: Idempotency | None = None,
     ) -> VerbOutcome:
         """Sells these lines of the reservation, all of it where none is named; the rest goes back."""
         kept = {**(details or {}), "order_id": order_id} if order_id else details
-        return await self._verb("commit", token, kept, idempotency, (order_id,), _pairs(lines))
+        return await self._verb("commit", token, claim, kept, idempotency, (order_id,), _pairs(lines))
 
     async def release(
-        self, token: Token, *, details: Mapping[str, object] | None = None, idempotency: Idempotency | None = None
+        self,
+        token: Token,
+        *,
+        claim: Claim | None = None,
+        details: Mapping[str, object] | None = None,
+        idempotency: Idempotency | None = None,
     ) -> VerbOutcome:
         """Gives back what the reservation holds."""
-        return await self._verb("release", token, details, idempotency)
+        return await self._verb("release", token, claim, details, idempotency)
 
     async def extend(
         self,
@@ -194,51 +188,59 @@ class Commands:
         *,
         counted_from: Literal["now", "deadline"],
         amount_us: int,
+        claim: Claim | None = None,
         details: Mapping[str, object] | None = None,
         idempotency: Idempotency | None = None,
     ) -> VerbOutcome:
         """Moves the deadline to that much after now or after the deadline in force, never earlier."""
-        return await self._verb("extend", token, details, idempotency, (counted_from, amount_us, self._max_lifetime_us))
+        return await self._verb(
+            "extend", token, claim, details, idempotency, (counted_from, amount_us, self._max_lifetime_us)
+        )
 
     async def payment(
         self,
         token: Token,
         *,
         ttl_us: int,
+        claim: Claim | None = None,
         details: Mapping[str, object] | None = None,
         idempotency: Idempotency | None = None,
     ) -> VerbOutcome:
         """Notes that a payment runs."""
-        return await self._verb("payment", token, details, idempotency, (ttl_us, self._max_lifetime_us))
+        return await self._verb("payment", token, claim, details, idempotency, (ttl_us, self._max_lifetime_us))
 
     async def cancel(
         self,
         token: Token,
         *,
         lines: Iterable[Line] = (),
+        claim: Claim | None = None,
         details: Mapping[str, object] | None = None,
         idempotency: Idempotency | None = None,
     ) -> VerbOutcome:
         """Takes these lines of a sale back, all of it where none is named."""
-        return await self._verb("cancel", token, details, idempotency, (), _pairs(lines))
+        return await self._verb("cancel", token, claim, details, idempotency, (), _pairs(lines))
 
     async def allocate(
         self,
         token: Token,
         allocations: Iterable[Allocation],
         *,
+        claim: Claim | None = None,
         details: Mapping[str, object] | None = None,
         idempotency: Idempotency | None = None,
     ) -> VerbOutcome:
         """Notes from where the units of a sale are to be taken, in place of what was noted for the same SKUs."""
         rows = [(each.sku, each.location_id, each.quantity) for each in allocations]
         kept = {**(details or {}), "allocations": rows}
-        return await self._verb("allocate", token, kept, idempotency, (), [value for row in rows for value in row])
+        return await self._verb(
+            "allocate", token, claim, kept, idempotency, (), [value for row in rows for value in row]
+        )
 
-    async def read(self, token: Token) -> ReservationNotFound | Done:
+    async def read(self, token: Token, *, claim: Claim | None = None) -> ReservationNotFound | Done:
         """The reservation as it stands."""
         for keys in self._keyspace.of_token(token):
-            args = calls.ReadArgs(self.not_after_us(keys), token)
+            args = calls.ReadArgs(self.not_after_us(keys), token, encode_claim(claim))
             outcome = await self._reservation_call("read", keys, token, args)
             if isinstance(outcome, Done):
                 return outcome
@@ -248,6 +250,7 @@ class Commands:
         self,
         name: str,
         token: Token,
+        claim: Claim | None,
         details: Mapping[str, object] | None,
         idempotency: Idempotency | None,
         rest: Sequence[calls.Argument] = (),
@@ -257,8 +260,8 @@ class Commands:
         fingerprint = idempotency.fingerprint if idempotency else ""
         for keys in self._keyspace.of_token(token):
             key_hash = self._key_hash(keys, idempotency) if idempotency else ""
-            encoded = _encode_details(details, key_hash, fingerprint)
-            args = args_type(self.not_after_us(keys), token, key_hash, fingerprint, encoded, *rest)
+            encoded = encode_details(details, key_hash, fingerprint)
+            args = args_type(self.not_after_us(keys), token, encode_claim(claim), key_hash, fingerprint, encoded, *rest)
             outcome = await self._reservation_call(name, keys, token, (*args, *pairs))
             if not isinstance(outcome, ReservationNotFound):
                 return outcome
@@ -345,7 +348,7 @@ class Commands:
         keys = self._keyspace.of_sku(sku)
         key_hash = self._key_hash(keys, idempotency) if idempotency else ""
         fingerprint = idempotency.fingerprint if idempotency else ""
-        kept = (fingerprint, SEEN_RETENTION_MS, _encode_details(details, key_hash, fingerprint))
+        kept = (fingerprint, SEEN_RETENTION_MS, encode_details(details, key_hash, fingerprint))
         all_args = (self.not_after_us(keys), sku, *args, *kept)
         reply = await self._sku_call(name, keys, sku, all_args, keys.seen("adjustment", key_hash))
         if reply.status == b"voiding":
@@ -382,7 +385,7 @@ class Commands:
     ) -> PutSkuOutcome:
         """Stores these policy fields (see `app.store.decoding`), creating the SKU if that is allowed."""
         keys = self._keyspace.of_sku(sku)
-        kept = _encode_details({**(details or {}), "policy": fields}, "", "")
+        kept = encode_details({**(details or {}), "policy": fields}, "", "")
         args = calls.PutSkuArgs(self.not_after_us(keys), sku, expected_sequence, int(may_create), kept)
         pairs = [text for field in fields.items() for text in field]
         reply = await self._sku_call("put_sku", keys, sku, (*args, *pairs))
@@ -401,7 +404,7 @@ class Commands:
 
         Returns the sequence.
         """
-        details = _encode_details({"category": category, "policy": fields}, "", "")
+        details = encode_details({"category": category, "policy": fields}, "", "")
         args = calls.PutCategoryArgs(self.not_after_us(partition), details)
         script_keys = (partition.meta, partition.ledger, partition.deadlines, partition.category(category))
         pairs = [text for field in fields.items() for text in field]
@@ -476,14 +479,6 @@ class Commands:
 
 def _pairs(lines: Iterable[Line]) -> list[calls.Argument]:
     return [value for line in lines for value in (line.sku, line.quantity)]
-
-
-def _encode_details(details: Mapping[str, object] | None, key_hash: str, fingerprint: str) -> bytes:
-    """What the ledger keeps of a call besides its effect: the caller's words, and the key it is remembered by."""
-    if not details and not fingerprint:
-        return b""
-    remembered = {"key": key_hash, "fingerprint": fingerprint}
-    return msgspec.json.encode({**(details or {}), **{name: text for name, text in remembered.items() if text}})
 
 
 def _unexpected(script: str, status: bytes) -> Exception:

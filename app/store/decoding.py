@@ -4,9 +4,46 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from app.domain.outcomes import OutOfStock, ShortLine
+import msgspec
+
+from app.domain.callers import Claim
+from app.domain.outcomes import (
+    AboveLimit,
+    IdempotencyConflict,
+    LifetimeExceeded,
+    LocationShort,
+    OutOfStock,
+    QuantityExceeds,
+    ReservationNotFound,
+    Shortfall,
+    ShortLine,
+    StockBelowZero,
+    TooManyAllocations,
+    TooManyKeys,
+    TooManyLocations,
+    TransferOutcome,
+    VerbOutcome,
+)
 from app.domain.types import Line, Location, Policy, Remaining, Reservation, Sku, SkuState, Token
 from app.store.calls import ReservationReply, ReserveReply, SkuReply
+
+# Refusals that say all by their status.
+VERB_REFUSALS: dict[bytes, VerbOutcome] = {
+    b"not_found": ReservationNotFound(),
+    b"idempotency_conflict": IdempotencyConflict(),
+    b"too_many_keys": TooManyKeys(),
+    b"quantity_exceeds": QuantityExceeds(),
+    b"shortfall": Shortfall(),
+    b"lifetime_exceeded": LifetimeExceeded(),
+    b"location_short": LocationShort(),
+    b"too_many_allocations": TooManyAllocations(),
+}
+STOCK_REFUSALS: dict[bytes, TransferOutcome] = {
+    b"idempotency_conflict": IdempotencyConflict(),
+    b"too_many_locations": TooManyLocations(),
+    b"stock_below_zero": StockBelowZero(),
+    b"above_limit": AboveLimit(),
+}
 
 
 def decode_lines(text: bytes) -> tuple[Line, ...]:
@@ -85,6 +122,19 @@ def decode_sku(sku: Sku, reply: SkuReply) -> SkuState:
     )
     assert min(state.reserved, state.committed, state.backordered, state.safety_stock, state.available) >= 0
     return state
+
+
+def encode_claim(claim: Claim | None) -> str:
+    """As the scripts read it: see lua/includes/open_reservation.lua."""
+    return f"{claim.kind}\t{claim.owner}" if claim else ""
+
+
+def encode_details(details: Mapping[str, object] | None, key_hash: str, fingerprint: str) -> bytes:
+    """What the ledger keeps of a call besides its effect: the caller's words, and the key it is remembered by."""
+    if not details and not fingerprint:
+        return b""
+    remembered = {"key": key_hash, "fingerprint": fingerprint}
+    return msgspec.json.encode({**(details or {}), **{name: text for name, text in remembered.items() if text}})
 
 
 def _decode_locations(text: bytes) -> tuple[Location, ...]:

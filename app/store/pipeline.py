@@ -9,7 +9,6 @@ protocol are redis-py's; retries are nobody's: a call whose answer was lost may 
 """
 
 import asyncio
-import contextlib
 import math
 import time
 from collections import deque
@@ -132,13 +131,12 @@ class Pipeline:
         self._fail(self._waiting, EngineUnavailable("the gateway is closing"))
 
     async def call(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Reply:
-        """The script's reply. Loads the script once where the engine does not know it; raises an EngineError else."""
-        packed = _pack("EVALSHA", script.sha, len(keys), *keys, *args)
+        """The script's reply. Sends the script itself where the engine does not know it; raises an EngineError else."""
         try:
-            reply: Reply = await self._submit(packed)
+            reply: Reply = await self._submit(_pack("EVALSHA", script.sha, len(keys), *keys, *args))
         except NoScriptError:
-            await self._submit(_pack("SCRIPT", "LOAD", script.source))
-            reply = await self._submit(packed)
+            # It loads and runs at once: between SCRIPT LOAD and another EVALSHA the scripts may be flushed again.
+            reply = await self._submit(_pack("EVAL", script.source, len(keys), *keys, *args))
         return reply
 
     def _submit(self, packed: bytes) -> "asyncio.Future[Any]":
@@ -165,8 +163,7 @@ class Pipeline:
                 self._connection = None
                 self._lost_at = time.monotonic()
                 writer.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await writer
+                await asyncio.gather(writer, return_exceptions=True)
                 await connection.disconnect(nowait=True)
                 self._fail(self._in_flight, OutcomeUnknown("the connection to the engine was lost before it answered"))
             connection = await self._reopen()
@@ -211,6 +208,8 @@ class Pipeline:
         while True:
             await self._work.wait()
             self._work.clear()
+            if not connection.is_connected:
+                return  # redis-py would connect anew by itself, to an engine that nobody has checked
             chunks: list[bytes] = []
             while self._waiting and len(self._in_flight) < self._in_flight_max:
                 call = self._waiting.popleft()
@@ -220,7 +219,8 @@ class Pipeline:
             if chunks:
                 try:
                     await connection.send_packed_command([b"".join(chunks)], check_health=False)
-                except (RedisError, OSError):
+                except Exception:  # noqa: BLE001 - uvloop has a RuntimeError for a connection that is closed already
+                    await connection.disconnect(nowait=True)
                     return  # the reader meets the same loss and cleans up
 
     async def _read(self, connection: AbstractConnection) -> None:

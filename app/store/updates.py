@@ -43,9 +43,7 @@ async def apply_delivery(
     return [results[update.number] for update in delivery.updates]
 
 
-def _chunks(
-    keyspace: Keyspace, delivery: Delivery
-) -> Generator[tuple[PartitionKeys, list[StockUpdate]], None, None]:
+def _chunks(keyspace: Keyspace, delivery: Delivery) -> Generator[tuple[PartitionKeys, list[StockUpdate]], None, None]:
     """A delivery's lines by partition and by their numbers: those of a chunk are remembered together."""
     by_partition: dict[int, list[StockUpdate]] = {}
     for update in delivery.updates:

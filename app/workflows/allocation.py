@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
+from app.domain.callers import Claim
 from app.domain.outcomes import Done, LocationShort, SkuAnswered, TooManyAllocations, VerbOutcome
 from app.domain.types import ALLOCATIONS_MAX, Allocation, Line, Location, Token
 from app.settings import LocationSettings, Settings
@@ -21,12 +22,13 @@ async def allocate_units(
     allocations: Sequence[Allocation],
     *,
     strategy: Strategy,
+    claim: Claim | None,
     details: Mapping[str, object] | None,
     idempotency: Idempotency | None,
 ) -> VerbOutcome:
     """Notes these allocations, or without any those that the strategy chooses for all that the reservation sold."""
     if not allocations:
-        found = await commands.read(token)
+        found = await commands.read(token, claim=claim)
         if not isinstance(found, Done):
             return found
         lines = found.reservation.lines
@@ -43,7 +45,7 @@ async def allocate_units(
             return TooManyAllocations()
         allocations = chosen
         details = {**(details or {}), "strategy": strategy}
-    return await commands.allocate(token, allocations, details=details, idempotency=idempotency)
+    return await commands.allocate(token, allocations, claim=claim, details=details, idempotency=idempotency)
 
 
 def order_of(strategy: Strategy, locations: Mapping[str, LocationSettings]) -> Order:

@@ -30,6 +30,7 @@ from app.observability.metrics import MULTIPROCESS_ENV
 from app.settings import Settings
 from app.store.engine import open_engine
 from app.store.store import make_store
+from app.workflows.admission import gate_of
 from app.workflows.sample_stock import load_sample_stock
 
 GATEWAY = "app.main:worker"
@@ -63,7 +64,8 @@ def serve(settings: Settings) -> None:
     """Runs the service until SIGTERM or SIGINT; raises StartupError where it must not start."""
     os.umask(0o077)  # with the ledger the archive has the secret that tokens are derived from
     configure_logging(settings.log_level)
-    _check_host(settings.host)
+    if gate_of(settings) is None:  # made once before any worker makes its own, so that a refusal is one sentence
+        _check_host(settings.host)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     with _listen(settings) as listener, open_engine(settings) as engine, tempfile.TemporaryDirectory() as scratch:
@@ -87,8 +89,8 @@ def _check_host(host: str) -> None:
         if host == "localhost" or ipaddress.ip_address(host).is_loopback:
             return
     raise StartupError(
-        f"Without API keys (api_keys_file, which this version does not take yet) the service listens on loopback only, "
-        f"not on {host}: use --host 127.0.0.1."
+        f"Without API keys the service listens on loopback only, not on {host}: set api_keys_file, or jwt_jwks, "
+        "or use --host 127.0.0.1."
     )
 
 

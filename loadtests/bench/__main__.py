@@ -1,4 +1,4 @@
-"""`python -m loadtests.bench [http] [engine] [archive] [outside] [--quick]`: measures, proves, prints, keeps it."""
+"""`python -m loadtests.bench [http|engine|archive|outside|access]... [--quick]`: measures, proves, prints, keeps."""
 
 import os
 import sys
@@ -14,12 +14,14 @@ import typer
 import uvloop
 
 from app.observability.logging import configure_logging
+from loadtests.bench.access import AccessCost, measure_access
 from loadtests.bench.archive import ArchiveCost, measure_archive
 from loadtests.bench.engine_cost import EngineCost, measure_engine_cost
 from loadtests.bench.machine import Machine, this_machine
 from loadtests.bench.outside import OutsideCost, measure_outside
 from loadtests.bench.proof import ProofFailed
 from loadtests.bench.report import (
+    print_access_cost,
     print_archive_cost,
     print_engine_costs,
     print_machine,
@@ -49,17 +51,19 @@ class Plan:
     delivery_seconds: float
     pages: int
     reconciled_skus: int
+    access_rounds: int
+    access_seconds: float
 
 
 FULL = Plan(
     http_rounds=5, http_seconds=4.0, sizes=(1_000, 10_000, 200_000), engine_rounds=150, engine_calls=100,
     backlog_rounds=5, backlog_entries=100_000, sale_turns=2, sale_seconds=60.0,
-    delivery_rounds=5, delivery_seconds=5.0, pages=30, reconciled_skus=100_000,
+    delivery_rounds=5, delivery_seconds=5.0, pages=30, reconciled_skus=100_000, access_rounds=24, access_seconds=1.0,
 )  # fmt: skip
 QUICK = Plan(
     http_rounds=3, http_seconds=1.5, sizes=(1_000, 10_000), engine_rounds=100, engine_calls=100,
     backlog_rounds=1, backlog_entries=40_000, sale_turns=1, sale_seconds=8.0,
-    delivery_rounds=2, delivery_seconds=3.0, pages=10, reconciled_skus=10_000,
+    delivery_rounds=2, delivery_seconds=3.0, pages=10, reconciled_skus=10_000, access_rounds=4, access_seconds=0.5,
 )  # fmt: skip
 
 
@@ -73,6 +77,7 @@ class Results:
     engine_costs: list[EngineCost]
     archive_cost: ArchiveCost | None
     outside_cost: OutsideCost | None
+    access_cost: AccessCost | None
 
 
 class Part(StrEnum):
@@ -82,6 +87,7 @@ class Part(StrEnum):
     ENGINE = "engine"
     ARCHIVE = "archive"
     OUTSIDE = "outside"
+    ACCESS = "access"
 
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -102,7 +108,7 @@ def main(
     at, machine = datetime.now(UTC), this_machine(installed())
     print_machine(machine)
 
-    throughput, costs, archive_cost, outside_cost = None, list[EngineCost](), None, None
+    throughput, costs, archive_cost, outside_cost, access_cost = None, list[EngineCost](), None, None, None
     try:
         if Part.HTTP in parts:
             throughput = measure_throughput(rounds=plan.http_rounds, seconds=plan.http_seconds)
@@ -126,12 +132,16 @@ def main(
                 skus=plan.reconciled_skus,
             )
             print_outside_cost(outside_cost)
+        if Part.ACCESS in parts:
+            access_cost = measure_access(rounds=plan.access_rounds, seconds=plan.access_seconds)
+            print_access_cost(access_cost)
     except ProofFailed as failure:
         sys.exit(f"The run proves nothing: {failure}.")
 
     path = save or RESULTS / f"{at:%Y-%m-%dT%H%M%SZ}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(msgspec.json.encode(Results(at, machine, throughput, costs, archive_cost, outside_cost)) + b"\n")
+    results = Results(at, machine, throughput, costs, archive_cost, outside_cost, access_cost)
+    path.write_bytes(msgspec.json.encode(results) + b"\n")
     print(f"The numbers of all rounds: {os.path.relpath(path)}")
 
 

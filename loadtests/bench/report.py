@@ -7,6 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.bench.access import AccessCost
 from loadtests.bench.archive import ArchiveCost
 from loadtests.bench.engine_cost import EngineCost
 from loadtests.bench.machine import Machine
@@ -14,6 +15,7 @@ from loadtests.bench.outside import RATE, RESERVE_RATE, SLOW_CALL_US, OutsideCos
 from loadtests.bench.throughput import Throughput
 
 RATE_RATIO_MIN = 0.8
+ACCESS_SHARE_MAX = 0.05
 COST_RATIO_MAX = 1.5
 HOLD_BYTES_MAX = 700
 ARCHIVE_RATES_MIN = {"sqlite": 5_000, "postgresql": 10_000}
@@ -120,6 +122,15 @@ def print_outside_cost(cost: OutsideCost) -> None:
         f"{run.meanwhile.p99_us / run.idle.p99_us:.1f} (goal: at most {P99_RATIO_MAX}). "
         "Proven: every unit told of is on hand, and the ledger replayed gives the engine's state.\n"
     )
+
+
+def print_access_cost(cost: AccessCost) -> None:
+    table = _table("us of a core a reserve", "open", "with a key", "and a rate limit")
+    of_gateway = (_quartiles(values) for values in (cost.open_us, cost.key_us, cost.rate_us))
+    table.add_row("the gateway's own code", *of_gateway)
+    table.add_row("worker and engine", _quartiles(cost.open_service_us), _quartiles(cost.key_service_us), "")
+    console.print(table)
+    console.print(f"\nWith a key: {cost.share:+.1%} (goal: at most {ACCESS_SHARE_MAX:.0%}).\n")
 
 
 def _table(*names: str) -> Table:

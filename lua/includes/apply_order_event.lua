@@ -85,8 +85,8 @@ local function apply_order_event(command, delivery, stock, line)
   end
   local records, balances = followers(command, order), stock.balances
   balances.committed = decimal(balances.committed + part_change)
-  local voids = choose_voids(command, stock.sku, balances, plan.on_hand_change)
-  local lost = plan_losses(order, records, stock.sku)
+  local lost, uncovered = plan_losses(order, records, stock.sku) -- the promises beyond stock go with them
+  local voids = choose_voids(command, stock.sku, balances, plan.on_hand_change - uncovered)
   balances.committed = decimal(balances.committed + lost)
   local of_channel = tonumber(redis.call('HGET', stock.sku_key, 'promised:' .. order.channel) or 0) + part_change + lost
 

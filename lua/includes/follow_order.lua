@@ -14,13 +14,13 @@ local function followers(command, order)
     if record then
       local is_sold = record.status == 'committed' or record.status == 'fulfilled'
       local lines = is_sold and parse_lines(record.remaining_lines) or {}
-      record.units = {}
-      for _, line in ipairs(lines) do
-        record.units[line.sku] = line.quantity
-      end
       if record.status == 'committed' then
         load_lines(command, record, lines, nil)
         load_allocations(command, record, lines)
+      end
+      record.units, record.backordered = {}, {}
+      for _, line in ipairs(lines) do
+        record.units[line.sku], record.backordered[line.sku] = line.quantity, line.backordered
       end
       records[#records + 1] = record
     end
@@ -28,22 +28,24 @@ local function followers(command, order)
   return records
 end
 
--- Plans what of a SKU they lose, the last one first: what they have beyond what the order wants. Returns how much.
+-- Plans what of a SKU they lose, the last one first: what they have beyond what the order wants. Returns how much, and
+-- how much of that no stock covers.
 local function plan_losses(order, records, sku)
   local line, units = order.lines[sku], 0
   for _, record in ipairs(records) do
     units = units + (record.units[sku] or 0)
   end
   local excess = units - math.max(0, wanted_of(line, line.shipped))
-  local left = excess
+  local left, uncovered = excess, 0
   for i = #records, 1, -1 do
-    local lost = records[i].status ~= 'fulfilled' and math.min(left, records[i].units[sku] or 0) or 0
+    local record = records[i]
+    local lost = record.status ~= 'fulfilled' and math.min(left, record.units[sku] or 0) or 0
     if lost > 0 then
-      order.losses[#order.losses + 1] = { record = records[i], sku = sku, units = lost }
-      left = left - lost
+      order.losses[#order.losses + 1] = { record = record, sku = sku, units = lost }
+      left, uncovered = left - lost, uncovered + math.min(lost, record.backordered[sku] or 0)
     end
   end
-  return excess - left
+  return excess - left, uncovered
 end
 
 local function take_back(command, loss)

@@ -9,6 +9,7 @@
 --   last_sequence     the last entry of the last command on it, once there was a second one
 --   allocations       where the units of a sale are to be taken from, see includes/allocations.lua
 --   has_order         1 where an order of its own, named by its token, was heard of: see includes/orders.lua
+--   holder            who holds the key that it was reserved with, where it came with one
 --   details           JSON of the caller (reference, metadata, ...); scripts never look inside
 --   key:<hash>        the remembered answer of a later verb that came with an Idempotency-Key
 local function load_reservation(command, reservation_key, token)

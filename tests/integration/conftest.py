@@ -4,7 +4,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,6 @@ from app.api.protocol import Protocol
 from app.api.routing import HotTable
 from app.main import create_app
 from app.settings import load_settings
-from tests import databases
-from tests.databases import Postgres, running_postgres
 from tests.gateway import Gateway
 from tests.service import Home, Service, eventually, open_home
 from tests.webhooks import SOURCES
@@ -50,22 +47,6 @@ def routed(service: Service) -> Iterator[Gateway]:
     app._table = HotTable(())
     with _served(uvicorn.Server(uvicorn.Config(app, http=Protocol, log_config=None))) as address:
         yield Gateway(address).hold_to_its_word()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A server that runs."""
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=databases.chosen())
-def archive_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where an archive may be made. A test that asks for it runs once with each database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'archive.sqlite'}"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.new_database()
 
 
 @pytest.fixture(params=["table", "router"])

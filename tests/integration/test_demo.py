@@ -18,5 +18,5 @@ def test_a_warehouses_day_goes_as_the_page_says() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     assert "│ NO" not in run.stdout
     written = COLUMNS.findall((DOCS / "ingest.md").read_text("utf-8"))
-    assert len(written) == 9
+    assert len(written) == 10
     assert CELLS.findall(run.stdout) == written

@@ -183,6 +183,16 @@ class TestVoids:
         assert [row[0] for row in partition.told(before)] == ["stock.sale", "stock.corrected", "reservation.voided"]
         assert state(partition, token)[0] == "voided"
 
+    def test_promises_beyond_stock_that_the_order_took_back_stand_for_nothing(self, partition: Partition) -> None:
+        """Units left that somebody holds: it shows when the rest of the sale, which had no stock, is taken back."""
+        partition("put_sku", "backorder_limit", 3)
+        token = partition.hold("A", 10)
+        partition.sell("A", 3, token=TOKEN, order_id="o", allow_backorder=1)
+        partition.update("ship", 2, order="o")
+        assert (partition.balances("A"), state(partition, token)[0]) == ((8, 10, 1, 3), "held")
+        partition.update("cancel", 2, order="o", source="shop")
+        assert (partition.balances("A"), state(partition, token)[0]) == ((8, 0, 0, 0), "voided")
+
 
 class TestKept:
     """How long, in days: an order is forgotten 30 after its last news, by engine time; the keys are kept one more."""

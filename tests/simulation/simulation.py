@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from app.domain.callers import Claim
 from app.domain.outcomes import Held
 from app.domain.types import Allocation, Line, Sku, Token
-from app.store.commands import Idempotency
+from app.store.commands import Idempotency, LocationKind
 from tests.oracle import QUANTITY_MAX
 from tests.oracle_partition import VOIDED_LINES_MAX
 from tests.oracle_stock import LIVE, OPEN, Stock
@@ -17,8 +18,9 @@ SKUS = [Sku(name) for name in ("A", "x/availability", "ABC/12", "é", "日本", 
 UNKNOWN_SKU = Sku("nobody told of this one")
 UNKNOWN_TOKEN = Token("0-AAAAAAAAAAAAAAAAAAAAAA")
 AGENTS = ["agent_1", "agent 2", "агент"]
+HOLDERS = ["", "key 1", "ключ 2"]
 CHANNELS = ["direct", "direct", "web shop"]
-LOCATIONS = {"main": "shared", "WH 1": "shared", "倉庫": "shared", "FBA": "dedicated"}
+LOCATIONS: dict[str, LocationKind] = {"main": "shared", "WH 1": "shared", "倉庫": "shared", "FBA": "dedicated"}
 CATEGORIES = ["shoes", "größe/1"]
 # What a policy's attribute may become.
 POLICIES: dict[str, list[Any]] = {
@@ -95,6 +97,7 @@ class Simulation:
             channel=self._random.choice(CHANNELS),
             ttl_us=self._random.choice([SECOND_US, 15 * SECOND_US, self._random.randint(1, 25 * SECOND_US)]),
             allow_backorder=self._random.random() < 0.5,
+            holder=self._random.choice(HOLDERS),
         )
         if isinstance(outcome, Held):
             self._tokens.append(outcome.reservation.token)
@@ -143,7 +146,8 @@ class Simulation:
         return await self._verb("allocate", token, allocations)
 
     async def _read(self) -> object:
-        return await self._twin.read(self._token(*LIVE))
+        token = self._token(*LIVE)
+        return await self._twin.read(token, claim=self._claim_of(token))
 
     async def _availability(self) -> object:
         channel = self._random.choice([*CHANNELS, ""])
@@ -160,7 +164,8 @@ class Simulation:
 
     async def _verb(self, name: str, token: Token, *arguments: Any, **how: Any) -> object:
         details = self._random.choice([{}, {"rationale": "“cheap”, they\tsay"}])
-        return await self._keyed_or_not(self._twin.verb, name, token, *arguments, details=details, **how)
+        how |= {"details": details, "claim": self._claim_of(token)}
+        return await self._keyed_or_not(self._twin.verb, name, token, *arguments, **how)
 
     async def _keyed_or_not(self, command: Command, *arguments: Any, **how: Any) -> object:
         if self._random.random() < 0.6:
@@ -168,6 +173,15 @@ class Simulation:
         key = Idempotency(("holder", f"key {self._random.getrandbits(64)}"), "of a request")
         self._keyed.append((command, arguments, {**how, "idempotency": key}))
         return await command(*arguments, **how, idempotency=key)
+
+    def _claim_of(self, token: Token) -> Claim | None:
+        """Mostly by whoever may: anybody, its agent, the holder of the key that it was reserved with."""
+        record = self._twin.record(token)
+        if record is None or self._random.random() < 0.5:
+            return None
+        if self._random.random() < 0.1:
+            return self._random.choice([Claim("agent", self._random.choice(AGENTS)), Claim("holder", HOLDERS[-1])])
+        return self._random.choice([Claim("agent", record.agent_id), Claim("holder", record.holder)])
 
     def _token(self, *statuses: str) -> Token:
         """Mostly of a reservation in one of these statuses, if there is one; else of any."""

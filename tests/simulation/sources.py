@@ -43,6 +43,7 @@ class Fact:
     reference: str | None = None
     to_location_id: str | None = None
     clock: Mapping[str, int] = field(default_factory=dict)
+    channel: str = "direct"
 
     def line(self, sku: Sku, *, number: int = 0, reference: str | None = None) -> StockUpdate:
         return StockUpdate(
@@ -54,7 +55,7 @@ class Fact:
             occurred_at_us=START_US + self.at_us,
             clock=self.clock or {self.source: self.at_us},
             system=self.source,
-            channel="direct",
+            channel=self.channel,
             to_location_id=self.to_location_id,
             reference=reference or self.reference,
         )

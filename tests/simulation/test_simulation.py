@@ -10,7 +10,7 @@ from tests.simulation.simulation import Simulation
 from tests.simulation.twin import Twin, open_twin
 
 STEPS = 2400
-SEEDS = (2, 3, 5)
+SEEDS = (2, 6, 8)
 # What the fixed seeds must meet between them, or they prove less than they seem to.
 OUTCOMES = {
     "reserve": (

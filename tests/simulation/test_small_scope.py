@@ -13,7 +13,8 @@ from app.domain.types import Line, Sku, Token
 from app.store.commands import Idempotency
 from tests.engines import Engine, chosen
 from tests.oracle_stock import LIVE
-from tests.simulation.twin import Divergence, Saved, Twin, open_twin
+from tests.simulation.half import Divergence
+from tests.simulation.twin import Saved, Twin, open_twin
 
 STEPS_MAX = 8
 STEPS_ELSEWHERE_MAX = 5  # with another engine than the first

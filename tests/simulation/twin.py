@@ -5,29 +5,34 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from copy import copy, deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from app.domain.callers import Claim
 from app.domain.entries import Entry
 from app.domain.errors import EngineBusy
 from app.domain.outcomes import Held, ReservationNotFound
 from app.domain.types import Line, Sku, Token
+from app.domain.updates import Delivery
 from app.projections.rebuild import first_difference, rebuild, verify
 from app.settings import load_settings
 from app.store.commands import Idempotency, Swept
-from app.store.decoding import decode_lines, encode_policy
+from app.store.decoding import encode_policy
 from app.store.keys import PartitionKeys, derived_token, idempotency_hash
 from app.store.ledger import decode_entry, read_entries
 from app.store.state import State, read_meta, read_state
 from app.store.store import Store, make_store
+from app.store.updates import KindOf, apply_delivery, reconcile_skus
 from tests.engines import Engine
 from tests.oracle import Oracle
-from tests.oracle_partition import ORDER_SALES_KEPT_US, Limits, Request
+from tests.oracle_ledger import Limits
+from tests.oracle_partition import Request
 from tests.oracle_stock import LIVE, Record, Stock
 from tests.simulation.engine_time import EngineTime
+from tests.simulation.half import Half, agree, check_kept
 from tests.virtual_clock import REPLACED_INCLUDES, START_US, VirtualClock
 
 TIMEOUT_US = 2_000_000
@@ -42,18 +47,7 @@ SETTINGS = {
     "committed_retention_seconds": COMMITTED_RETENTION_SECONDS,
 }
 LIMITS = Limits(MAX_LIFETIME_US, RETENTION_SECONDS * 1_000_000, COMMITTED_RETENTION_SECONDS * 1_000_000)
-# A run lasts less, by the engine's real clock.
-RUN_SECONDS_MAX = 3600
 BUSY = "busy"
-
-
-class Divergence(AssertionError):
-    """The service and the oracle do not agree."""
-
-
-def agree(what: str, service: object, oracle: object) -> None:
-    if service != oracle:
-        raise Divergence(f"{what}\n  service: {service}\n  oracle:  {oracle}")
 
 
 async def in_turn(pages: Iterable[Sequence[Entry]]) -> AsyncIterator[Sequence[Entry]]:
@@ -84,17 +78,6 @@ async def open_twin(engine: Engine, *, seed: int, partitions: int = 1) -> AsyncI
         async with make_store(settings, engine.url, REPLACED_INCLUDES) as store:
             clock.gateways += store.partitions.clocks
             yield Twin(engine, store, clock)
-
-
-@dataclass(frozen=True, slots=True)
-class Half:
-    """One partition, and what says how it must be."""
-
-    keys: PartitionKeys
-    secret: bytes
-    oracle: Oracle
-    time: EngineTime
-    forgotten: list[Record] = field(default_factory=list)  # sales: their units stay committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +150,13 @@ class Twin:
 
     # Commands
 
-    async def reserve(self, lines: Sequence[Line], *, idempotency: Idempotency | None, **how: Any) -> object:
-        answer = self._store.commands.reserve(lines, idempotency=idempotency, details=None, **how)
-        request = Request()
+    async def reserve(
+        self, lines: Sequence[Line], *, idempotency: Idempotency | None, holder: str = "", **how: Any
+    ) -> object:
+        answer = self._store.commands.reserve(lines, idempotency=idempotency, details=None, holder=holder, **how)
+        request = Request(holder=holder)
         if idempotency:  # whose ledger entries know it by its token
-            request = Request(scope=idempotency.scope, fingerprint=idempotency.fingerprint)
+            request = Request(scope=idempotency.scope, fingerprint=idempotency.fingerprint, holder=holder)
 
         def expected(half: Half, outcome: object) -> object:
             token = outcome.reservation.token if isinstance(outcome, Held) else Token("none is held")
@@ -188,14 +173,15 @@ class Twin:
         *arguments: Any,
         idempotency: Idempotency | None,
         details: Mapping[str, object],
+        claim: Claim | None = None,
         **how: Any,
     ) -> object:
         """Commit, release, extend, payment, cancel or allocate."""
         command = getattr(self._store.commands, name)
-        answer = command(token, *arguments, idempotency=idempotency, details=details, **how)
+        answer = command(token, *arguments, claim=claim, idempotency=idempotency, details=details, **how)
 
         def expected(half: Half, _: object) -> object:
-            request = _request(half, details, idempotency)
+            request = replace(_request(half, details, idempotency), claim=claim)
             return getattr(half.oracle, name)(token, *arguments, request=request, **how)
 
         return await self._compare(name, self._of_token(token), answer, expected)
@@ -235,11 +221,13 @@ class Twin:
             answer = self._store.commands.put_category(half.keys, category, fields)
             await self._compare("put_category", [half], answer, expected)
 
-    async def read(self, token: Token) -> object:
-        answer = self._store.commands.read(token)
-        return await self._compare(
-            "read", self._of_token(token), answer, lambda half, _: half.oracle.read(token), is_question=True
-        )
+    async def read(self, token: Token, *, claim: Claim | None = None) -> object:
+        answer = self._store.commands.read(token, claim=claim)
+
+        def expected(half: Half, _: object) -> object:
+            return half.oracle.read(token, claim=claim)
+
+        return await self._compare("read", self._of_token(token), answer, expected, is_question=True)
 
     async def availability(self, sku: Sku, *, channel: str) -> object:
         answer = self._store.commands.availability(sku, channel=channel)
@@ -256,6 +244,32 @@ class Twin:
             await self._compare(
                 "expire", [half], answer, lambda half, _: Swept(*half.oracle.expire(), half.oracle.now_us)
             )
+
+    async def deliver(self, delivery: Delivery, *, kind_of: KindOf) -> object:
+        """What a source says, of SKUs in one partition."""
+        answer = apply_delivery(self._store.commands, self._store.keyspace, delivery, kind_of=kind_of)
+
+        def expected(half: Half, _: object) -> object:
+            return half.oracle.deliver(delivery, kind_of=kind_of)
+
+        results: Any = await self._compare("deliver", [self._of_sku(delivery.updates[0].sku)], answer, expected)
+        if results is not BUSY:
+            self.said.update(
+                f"{line.kind} {result.status}" for line, result in zip(delivery.updates, results, strict=True)
+            )
+        return results
+
+    async def reconcile(self, sku: Sku, authorities: Mapping[str, str]) -> object:
+        half = self._of_sku(sku)
+        answer = reconcile_skus(self._store.commands, half.keys, [sku], authorities)
+
+        def expected(half: Half, _: object) -> object:
+            return half.oracle.reconcile(sku, authorities)
+
+        outcome: Any = await self._compare("reconcile", [half], answer, expected)
+        if outcome is not BUSY:
+            self.said.update(f"reconcile {drift.outcome}" for drift in outcome.drifts)
+        return outcome
 
     def _of_sku(self, sku: Sku) -> Half:
         return self._halves[self.partition_of(sku)]
@@ -313,10 +327,7 @@ class Twin:
         agree("what the ledger and the engine differ in", verdict.difference, None)
         agree("entries replayed", verdict.entries, self.entry_count)
         for half in self._halves:
-            state = await self._read_state(half)
-            _check_retention(half, state)
-            _check_backorders(half, state)
-            _check_conservation(half, state)
+            check_kept(half, await self._read_state(half))
 
     async def rebuild(self) -> None:
         """The engine loses everything and is rebuilt from its ledger; it then goes on as if nothing had happened."""
@@ -364,7 +375,7 @@ class Twin:
             half.forgotten.extend(record for record in records if record.status == "committed")
             hashes = [idempotency_hash(half.secret, *scope) for scope in scopes]
             keys = [half.keys.reservation(record.token) for record in records]
-            keys += (half.keys.order(*name) for name in orders)
+            keys += (half.keys.order(*order.name) for order in orders)
             for key in (*keys, *(half.keys.seen("adjustment", each) for each in hashes)):
                 agree(f"{key} rested", self._engine.delete(key), 1)
 
@@ -388,48 +399,3 @@ def _request(half: Half, details: Mapping[str, object], idempotency: Idempotency
         return Request(details)
     key_hash = idempotency_hash(half.secret, *idempotency.scope)
     return Request(details, idempotency.scope, key_hash, idempotency.fingerprint)
-
-
-def _check_retention(half: Half, kept: State) -> None:
-    """What has ended will be forgotten in time, which the engine counts in real seconds; nothing else ever is."""
-    for token, record in half.oracle.records.items():
-        at_us = kept.expires_at_us.get(half.keys.reservation(token))
-        agree(f"{record.status} {token} is forgotten one day", at_us is not None, record.kept_until_us is not None)
-        if at_us is not None and record.kept_until_us is not None:
-            retention_us = RETENTION_SECONDS * 1_000_000
-            if record.status == "committed":
-                retention_us = ORDER_SALES_KEPT_US if record.order_id else COMMITTED_RETENTION_SECONDS * 1_000_000
-            latest_us = half.oracle.now_us + retention_us
-            is_in_time = record.kept_until_us - RUN_SECONDS_MAX * 1_000_000 <= at_us <= latest_us
-            agree(f"{record.status} {token} is forgotten in time", is_in_time, oracle=True)
-
-
-def _check_backorders(half: Half, kept: State) -> None:
-    for sku, stock in half.oracle.skus.items():
-        units, queue = (
-            kept.hashes.get(half.keys.backorders(sku), {}),
-            kept.zsets.get(half.keys.backorder_queue(sku), {}),
-        )
-        in_order = [(token, int(units[token])) for token in sorted(queue, key=lambda token: int(queue[token]))]
-        agree(f"backorders of {sku}", in_order, [(record.token, left) for record, left in stock.uncovered.items()])
-
-
-def _check_conservation(half: Half, kept: State) -> None:
-    units = {sku: Counter[str]() for sku in half.oracle.skus}
-    promises = [(r.channel, r.status, r.lines) for r in half.forgotten]
-    for key, record in kept.hashes.items():
-        if key.startswith(half.keys.reservation(Token(""))) and record["status"] in (*LIVE, "committed"):
-            lines = decode_lines(record.get("remaining_lines", record["lines"]).encode())
-            promises.append((record["channel"], record["status"], lines))
-    for channel, status, lines in promises:
-        for line in lines:
-            pool = "committed" if status == "committed" else "reserved"
-            units[line.sku] += Counter({pool: line.quantity, f"promised:{channel}": line.quantity})
-    for sku, counted in units.items():
-        stock, locations = kept.hashes[half.keys.sku(sku)], kept.hashes.get(half.keys.locations(sku), {})
-        places = [name.partition("\t")[2] for name in locations if name.startswith("on_hand\t")]
-        shared = [name for name in places if f"kind\t{name}" not in locations]
-        counted["on_hand"] = sum(int(locations[f"on_hand\t{name}"]) for name in shared)
-        pools = {"on_hand", "reserved", "committed"} | {name for name in stock if name.startswith("promised:")}
-        for pool in pools | counted.keys():
-            agree(f"{pool} of {sku}", int(stock.get(pool, 0)), counted[pool])

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.domain.callers import Claim
 from app.domain.entries import Entry
 from app.domain.errors import ArchiveUnavailable
 from app.domain.types import REVIEW_DUE_AFTER_US, Line, Remaining, Reservation, Sku, Token
@@ -74,13 +75,14 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which reservations: all that are named must fit."""
+    """Which reservations: all that are named must fit, and the claim be good for them."""
 
     agent_id: str | None = None
     sku: Sku | None = None
     status: str | None = None
     reference: str | None = None
     order_id: str | None = None
+    claim: Claim | None = None
 
 
 class Archive:
@@ -142,15 +144,13 @@ class Archive:
 
     # Reservations
 
-    async def find_reservation(self, token: Token, *, now_us: int) -> Reservation | None:
-        """The reservation as it stands at this moment of engine time."""
+    async def find_reservation(self, token: Token, *, now_us: int, claim: Claim | None = None) -> Reservation | None:
+        """The reservation as it stands at this moment of engine time, if the claim is good for it."""
         reservations = schema.reservations
         async with self.connect() as connection:
             # A sale of several SKUs may have come apart when the ledger was rebuilt for more partitions.
-            first = (
-                select(reservations).where(reservations.c.token == token).order_by(reservations.c.partition).limit(1)
-            )
-            found = await connection.execute(first)
+            first = select(reservations).where(reservations.c.token == token, *_claimed(claim))
+            found = await connection.execute(first.order_by(reservations.c.partition).limit(1))
             rows = await _with_lines(connection, [read_reservation(row) for row in found])
             shown = await _shown(connection, rows, now_us=now_us)
             return shown[0] if shown else None
@@ -160,7 +160,7 @@ class Archive:
     ) -> list[Reservation]:
         """Those that fit, newest first; one that is due is expired. The key: created_at_us, token."""
         reservations = schema.reservations
-        query = select(reservations)
+        query = select(reservations).where(*_claimed(wanted.claim))
         created = (reservations.c.created_us, reservations.c.token)
         if wanted.sku is not None:
             lines = schema.reservation_lines
@@ -241,6 +241,13 @@ class Archive:
         with translated():
             async with self._database.connect() as connection:
                 yield connection
+
+
+def _claimed(claim: Claim | None) -> list[ColumnElement[bool]]:
+    if claim is None:
+        return []
+    owners = {"agent": schema.reservations.c.agent_id, "holder": schema.reservations.c.holder}
+    return [owners[claim.kind] == claim.owner]
 
 
 def _reviews(now_us: int) -> Subquery:

@@ -80,6 +80,7 @@ reservations = Table(
     Column("first_expires_us", BigInteger),
     Column("ended_us", BigInteger),
     Column("reason", Text, nullable=False),
+    Column("holder", Name),
     PrimaryKeyConstraint("token", "partition"),
     sqlite_with_rowid=False,
 )
@@ -87,7 +88,7 @@ NEWEST = (reservations.c.created_us, reservations.c.token)
 Index("reservations_by_created", *NEWEST)
 for name in ("agent_id", "status"):
     Index(f"reservations_by_{name}", reservations.c[name], *NEWEST)
-for name in ("reference", "order_id"):
+for name in ("reference", "order_id", "holder"):
     IS_NAMED = text(f"{name} IS NOT NULL")
     Index(
         f"reservations_by_{name}",

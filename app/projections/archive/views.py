@@ -62,6 +62,7 @@ class ReservationRow:
     first_expires_us: int | None
     ended_us: int | None
     reason: str
+    holder: str | None
     lines: dict[Sku, LineRow]
 
 
@@ -280,7 +281,7 @@ class Views:
         """A new reservation; one that had the token before is forgotten, as the engine has forgotten it."""
         if earlier := self.reservations.get(token):
             self.dropped_lines.update((token, sku) for sku in earlier.lines)
-        reference = first.data.get("reference")
+        reference, holder = first.data.get("reference"), first.data.get("holder")
         row = self.reservations[token] = ReservationRow(
             token=token,
             partition=first.partition,
@@ -296,6 +297,7 @@ class Views:
             first_expires_us=None,
             ended_us=None,
             reason="",
+            holder=None if holder is None else str(holder),
             lines={},
         )
         return row

@@ -1,13 +1,10 @@
 """The archiver as a process of its own, under load, while it is killed and what it needs is taken away from it."""
 
 import asyncio
-import os
 import random
-import resource
 import sqlite3
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +20,7 @@ from tests.archiving import ArchiverProcess, archiving, entries_of, is_caught_up
 from tests.conftest import OpenStore
 from tests.databases import Postgres, chosen
 from tests.engines import Engine
+from tests.faults.disks import small_disk
 
 # Which engine it is makes no difference here; what differs between them is in the tests of the archive itself.
 pytestmark = pytest.mark.parametrize("engine", engines.chosen()[:1], indirect=True)
@@ -113,10 +111,7 @@ async def prove(store: Store, settings: Settings) -> None:
         await archive.close()
 
 
-async def test_killed_again_and_again(store: Store, settings: Settings, tmp_path: Path) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+async def test_killed_again_and_again(store: Store, settings: Settings, tmp_path: Path, chance: random.Random) -> None:
     async with load(store, chance):
         for _ in range(KILLS):
             with archiving(settings, tmp_path / "log"):
@@ -182,37 +177,11 @@ async def test_a_locked_file(store: Store, engine: Engine, tmp_path: Path) -> No
         await outlast(store, settings, archiver, end=somebody.close)
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Callable[[int], Callable[[], None]]]:
-    """A disk that an archive fills: given the archiver's pid, what makes room. Where mounts are not ours, a limit."""
-    options = ["-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    is_mounted = os.geteuid() == 0 and subprocess.run(["mount", *options], check=False).returncode == 0
-
-    def fill(pid: int) -> Callable[[], None]:
-        def enlarge() -> None:
-            if is_mounted:
-                subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
-            else:
-                resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
-
-        limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        if not is_mounted:
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (2 << 20, limits[1]))
-        return enlarge
-
-    print(f"small disk: {'tmpfs' if is_mounted else 'RLIMIT_FSIZE'}")
-    try:
-        yield fill
-    finally:
-        if is_mounted:
-            subprocess.run(["umount", str(folder)], check=True)
-
-
 async def test_a_full_disk(store: Store, engine: Engine, tmp_path: Path) -> None:
     folder = tmp_path / "disk"
     folder.mkdir()
     settings = on_sqlite(engine, folder)
-    with small_disk(folder) as fill, archiving(settings, tmp_path / "log") as archiver:
+    with small_disk(folder, megabytes=2) as fill, archiving(settings, tmp_path / "log") as archiver:
         assert archiver.process
         enlarge = fill(archiver.process.pid)
         await outlast(store, settings, archiver, end=enlarge)

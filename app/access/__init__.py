@@ -1,0 +1,1 @@
+"""Who calls, and how often: keys, tokens, rates. Knows the domain only."""

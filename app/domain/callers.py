@@ -1,0 +1,41 @@
+"""Who calls and what they may: scopes, the agent that a key is bound to, and whose reservations it is good for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+AGENT, READER, OPERATOR = "agent", "reader", "operator"
+WEBHOOK = "webhook:"  # before the name of a source
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Whose a reservation must be: an agent's, or of whoever holds the key that it was reserved with."""
+
+    kind: Literal["agent", "holder"]
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever holds a key. Bound to an agent, the key is good for that agent alone."""
+
+    holder: str
+    scopes: frozenset[str]
+    agent_id: str | None = None
+
+    @property
+    def claim(self) -> Claim | None:
+        """Whose reservations it may change: None for anybody's."""
+        if OPERATOR in self.scopes:
+            return None
+        return Claim("holder", self.holder) if self.agent_id is None else Claim("agent", self.agent_id)
+
+    @property
+    def claim_to_read(self) -> Claim | None:
+        """Whose reservations it may see: a reader sees the ledger, and so anybody's."""
+        return None if READER in self.scopes else self.claim
+
+
+# Of a service without keys, where everybody may do everything; and whoever shows no key that is good.
+OPEN = Caller("", frozenset({AGENT, READER, OPERATOR}))
+NOBODY = Caller("", frozenset())
