@@ -157,7 +157,10 @@ def backup() -> Iterator[Path]:
 
 
 def cut(chance: random.Random, content: bytes) -> bytes:
-    return content[: chance.randrange(len(content) - 10 * 512)]  # tar ends with some blocks of nothing
+    """Somewhere before the end of its last member, after which a tar has nothing but zeros."""
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        last = tar.getmembers()[-1]
+    return content[: chance.randrange(last.offset_data + last.size)]
 
 
 def change(chance: random.Random, content: bytes) -> bytes:
