@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SEED ?=
-SIDE_BY_SIDE := --numprocesses auto --dist loadfile # each process has engines of its own
+SIDE_BY_SIDE := --numprocesses auto --dist worksteal # each process has engines of its own
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

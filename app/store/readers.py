@@ -12,7 +12,7 @@ from app.domain.errors import EngineUnavailable, ForeignLedger
 from app.settings import Settings
 from app.store.calls import AcknowledgeArgs, AcknowledgeReply, check_contracts
 from app.store.keys import Keyspace, PartitionKeys
-from app.store.ledger import decode_entry, sequence_of
+from app.store.ledger import decode_values, sequence_of
 from app.store.scripts import load_scripts
 from app.store.state import Meta, read_meta
 
@@ -51,6 +51,8 @@ class LedgerReader:
             url, protocol=2, retry=None, socket_timeout=None, max_connections=1,
             socket_connect_timeout=settings.engine_connect_timeout_seconds,
         )  # fmt: skip
+        # As it came: entries are decoded from it at once, without a dict of each between.
+        self._client.set_response_callback("XREAD", lambda response, **_: response)
         self._acknowledge = self._client.register_script(scripts["acknowledge"].source)
 
     async def follow(self, positions: Mapping[int, int], *, count: int, block_ms: int | None) -> dict[int, list[Entry]]:
@@ -117,5 +119,5 @@ async def read_progress(client: Redis, keyspace: Keyspace, *, name: str) -> list
 
 def _decode(partition: int, rows: Sequence[Any], *, is_cut: bool) -> list[Entry]:
     """The entries; of a page that was cut to its size without the last command, which may be in part."""
-    page = [decode_entry(partition, sequence_of(entry_id), fields) for entry_id, fields in rows]
+    page = [decode_values(partition, sequence_of(entry_id), words[::2], words[1::2]) for entry_id, words in rows]
     return [entry for entry in page if entry.command != page[-1].command] if is_cut else page

@@ -12,7 +12,7 @@ from tests.keys import key_row, write_keys
 from tests.service import Service, open_home
 from tests.webhooks import SOURCES
 
-EXAMPLES_MAX, EXAMPLES_GUARDED_MAX = 15, 4
+EXAMPLES_MAX, EXAMPLES_GUARDED_MAX = 8, 3
 CHECKS_LEFT_OUT = (
     "positive_data_acceptance",  # rules between fields are said in words, not in the schema
     "use_after_free",  # DELETE releases a reservation, whose record stays to be read

@@ -42,7 +42,7 @@ from tests.virtual_clock import SECOND_US, VirtualClock
 
 STOCK, CELLAR = 1000, "cellar"  # what agents sell from; nobody else says anything of it
 TTL_SECONDS = 60
-RANDOM_HISTORIES = 40
+RANDOM_HISTORIES = 25
 AT_ONCE = 200  # calls, so that none waits long for its answer
 TOKEN = "its token"  # in place of a reference
 

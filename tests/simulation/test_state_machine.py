@@ -37,7 +37,7 @@ from tests.simulation.simulation import (
 )
 from tests.simulation.twin import MAX_LIFETIME_US
 
-EXAMPLES = {"quick": 150, "long": 5_000}
+EXAMPLES = {"quick": 60, "long": 5_000}
 
 details = st.sampled_from([{}, {"rationale": "“cheap”, they\tsay"}])
 # The few keys meet again by themselves: the same request, or another one with the same key.

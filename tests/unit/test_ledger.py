@@ -1,18 +1,19 @@
 """Reading the ledger page by page: a stream and arithmetic, no script in sight, so that a fake engine will do."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from fakeredis import FakeAsyncRedis
 
 from app.domain.entries import Entry
-from app.domain.errors import EngineUnavailable
+from app.domain.errors import EngineUnavailable, LedgerBroken
 from app.domain.types import Sku, Token
 from app.projections import history
 from app.projections.history import EVERYTHING, Wanted, read_history_page
 from app.store import ledger
 from app.store.keys import Keyspace
-from app.store.ledger import encode_entry, read_entries
+from app.store.ledger import Fields, decode_entry, encode_entry, read_entries
 
 KEYS = Keyspace(1).partitions[0]
 PAGE_SIZE, LOOKED_AT_MAX, ENTRIES = 10, 30, 95
@@ -25,6 +26,37 @@ def entry(sequence: int) -> Entry:
         sku=Sku("A" if sequence % 7 else "B"), quantity=-1, on_hand=5, reserved=1, committed=2, backordered=0,
         available=2, reason="Grün\n", data={"reference": "x"}, location_id="main", source="operator", safety_stock=0,
     )  # fmt: skip
+
+
+OF_STOCK = entry(1)
+OF_RESERVATION = replace(
+    OF_STOCK, type="reservation.held", data={}, token=Token("0-x"), agent_id="Ägent", channel="direct", expires_us=9,
+    location_id=None, source=None, safety_stock=None,
+)  # fmt: skip
+OF_ALLOCATION = replace(OF_RESERVATION, type="stock.allocated", location_id="main")
+OF_POLICY = replace(OF_STOCK, type="sku.updated", quantity=0, location_id=None, location_kind=None)
+
+
+def raw(of: Entry) -> Fields:
+    """The entry's fields as the engine says them."""
+    return {
+        name.encode(): text if isinstance(text, bytes) else str(text).encode()
+        for name, text in encode_entry(of).items()
+    }
+
+
+@pytest.mark.parametrize("of", [OF_STOCK, OF_RESERVATION, OF_ALLOCATION, OF_POLICY], ids=lambda of: of.type)
+def test_every_shape_comes_back_and_no_other_does(of: Entry) -> None:
+    fields = raw(of)
+    assert decode_entry(0, 1, fields) == of
+    broken: list[Fields] = [fields | {b"at_us": b"now"}, fields | {b"data": b"{"}, fields | {b"more": b""}]
+    # Without its location an allocation has the shape of the others of a reservation.
+    needed = fields.keys() - {b"location"}
+    broken += [{name: text for name, text in fields.items() if name != left_out} for left_out in needed]
+    broken.append(dict(reversed(fields.items())))
+    for each in broken:
+        with pytest.raises(LedgerBroken):
+            decode_entry(0, 1, each)
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ CONNECTIONS_MAX = 4
 CONNECT_SECONDS_MAX = 5
 ANSWER_SECONDS_MAX = 30
 LOCKED_SECONDS_MAX = 2
+WRITER_CACHE_KIB = 32 * 1024
+CHECKPOINT_PAGES = 10_000
 UPGRADE_LOCK = int.from_bytes(hashlib.sha256(b"lastunit archive").digest()[:7], "big")
 
 
@@ -66,6 +68,8 @@ def _sqlite(url: str, *, is_writer: bool) -> AsyncEngine:
             cursor.execute("PRAGMA journal_mode = wal")
             # What is acknowledged leaves the engine, so it must be on the disk by then.
             cursor.execute("PRAGMA synchronous = full")
+            cursor.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
+            cursor.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         else:
             cursor.execute("PRAGMA query_only = on")
         cursor.close()

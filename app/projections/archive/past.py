@@ -54,27 +54,25 @@ async def inventory_as_of(
             sequence = await _last_sequence_at(connection, partition, at_us)
         assert sequence is not None
         entries = schema.entries
-        until = (entries.c.partition == partition, entries.c.sequence <= sequence)
+        of_sku = (entries.c.sku == sku, entries.c.sequence <= sequence)  # a SKU is of one partition
         now_us = at_us
         if now_us is None:
             latest = select(func.max(entries.c.at_us)).where(
                 entries.c.partition == partition, entries.c.sequence == sequence
             )
             now_us = await connection.scalar(latest)
-        last = select(entries).where(entries.c.sku == sku, *until).order_by(entries.c.sequence.desc()).limit(1)
+        last = select(entries).where(*of_sku).order_by(entries.c.sequence.desc()).limit(1)
         found = (await connection.execute(last)).one_or_none()
         if found is None or now_us is None:
             return None
 
         row = InventoryRow(sku, partition)
-        of_stock = select(entries).where(entries.c.sku == sku, schema.IS_OF_STOCK, *until)
+        of_stock = select(entries).where(*of_sku, schema.IS_OF_STOCK)
         for entry in map(read_entry, await connection.execute(of_stock.order_by(entries.c.sequence))):
             row.apply(entry)
         row.apply_balances(read_entry(found))
         since = await _last_sequence_at(connection, partition, now_us - lifetime_us_max - WINDOW_US_MAX)
-        of_reservations = select(entries).where(
-            entries.c.sku == sku, entries.c.token.is_not(None), entries.c.sequence > since, *until
-        )
+        of_reservations = select(entries).where(*of_sku, entries.c.sequence > since, entries.c.token.is_not(None))
         live = _live_lines((await connection.execute(of_reservations.order_by(entries.c.sequence))).all())
     for line in live.values():
         if line.expires_us <= now_us:

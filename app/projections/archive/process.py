@@ -1,6 +1,7 @@
 """The archiver as a process of its own, beside the gateway's, so that it never takes the time of their event loops."""
 
 import asyncio
+import gc
 import os
 import signal
 from multiprocessing.synchronize import Event
@@ -47,6 +48,7 @@ async def archive(settings: Settings, can_hear: Event) -> None:
     reader = LedgerReader(settings, url, name=ARCHIVE)
     log.info("archive_started", process=os.getpid())
     archiver = Archiver(reader, Writer(database), entries_kept=settings.ledger_entries_kept, stop=stop)
+    gc.freeze()  # a batch frees itself; looking for what does not would look through all that is imported, too
     await archiver.run()
     await reader.disconnect()
     await database.dispose()

@@ -4,7 +4,7 @@ Every list is a page: `after` is the key of the last row of the page before, Non
 raise ArchiveUnavailable.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -131,8 +131,10 @@ class Archive:
     ) -> list[Entry]:
         """Up to `limit` entries with after < sequence <= until, oldest first; of this SKU and token, if named."""
         entries = schema.entries
+        # The few of a SKU or a token have an index; with `+ 0` the key of all is not one to be walked along instead.
+        its_partition = entries.c.partition if sku is None and token is None else entries.c.partition + 0
         wanted = select(entries).where(
-            entries.c.partition == partition, entries.c.sequence > after, entries.c.sequence <= until
+            its_partition == partition, entries.c.sequence > after, entries.c.sequence <= until
         )
         if sku is not None:
             wanted = wanted.where(entries.c.sku == sku)
@@ -146,11 +148,10 @@ class Archive:
 
     async def find_reservation(self, token: Token, *, now_us: int, claim: Claim | None = None) -> Reservation | None:
         """The reservation as it stands at this moment of engine time, if the claim is good for it."""
-        reservations = schema.reservations
         async with self.connect() as connection:
             # A sale of several SKUs may have come apart when the ledger was rebuilt for more partitions.
-            first = select(reservations).where(reservations.c.token == token, *_claimed(claim))
-            found = await connection.execute(first.order_by(reservations.c.partition).limit(1))
+            first = _of_tokens([token]).where(*_claimed(claim)).order_by(schema.reservations.c.partition).limit(1)
+            found = await connection.execute(first)
             rows = await _with_lines(connection, [read_reservation(row) for row in found])
             shown = await _shown(connection, rows, now_us=now_us)
             return shown[0] if shown else None
@@ -165,7 +166,12 @@ class Archive:
         if wanted.sku is not None:
             lines = schema.reservation_lines
             query = query.join(
-                lines, and_(lines.c.token == reservations.c.token, lines.c.partition == reservations.c.partition)
+                lines,
+                and_(
+                    lines.c.token == reservations.c.token,
+                    lines.c.created_us == reservations.c.created_us,
+                    lines.c.partition == reservations.c.partition,
+                ),
             ).where(lines.c.sku == wanted.sku)
             created = (lines.c.created_us, lines.c.token)
         for name in ("agent_id", "reference", "order_id"):
@@ -205,9 +211,7 @@ class Archive:
             query = query.where(tuple_(lines.c.sku, lines.c.sequence) > tuple_(*map(literal, after)))
         async with self.connect() as connection:
             found = (await connection.execute(query.order_by(lines.c.sku, lines.c.sequence).limit(limit))).all()
-            reservations = schema.reservations
-            tokens = {line.token for line in found}
-            whole = await connection.execute(select(reservations).where(reservations.c.token.in_(tokens)))
+            whole = await connection.execute(_of_tokens({line.token for line in found}))
             rows = await _with_lines(connection, [read_reservation(row) for row in whole])
             shown = {row.token: row for row in await _shown(connection, rows, now_us=now_us)}
         return [
@@ -305,15 +309,20 @@ def _has_status(status: str, now_us: int) -> ColumnElement[bool]:
             return is_it
 
 
+def _of_tokens(tokens: Collection[Token]) -> Select[Any]:
+    """The reservations that have these tokens; several entries may have begun the same one."""
+    entries = schema.entries
+    return select(schema.reservations).distinct().join(entries, schema.IS_BEGUN_BY).where(entries.c.token.in_(tokens))
+
+
 async def _with_lines(connection: AsyncConnection, rows: list[ReservationRow]) -> list[ReservationRow]:
     """The same, each with its lines."""
-    lines = schema.reservation_lines
+    lines, entries = schema.reservation_lines, schema.entries
     by_token = {(row.token, row.partition): row for row in rows}
     if rows:
         tokens = {row.token for row in rows}
-        found = await connection.execute(
-            select(lines).where(lines.c.token.in_(tokens)).order_by(lines.c.token, lines.c.number)
-        )
+        of_tokens = select(lines).join(entries, schema.IS_PROMISED_BY).where(entries.c.token.in_(tokens))
+        found = await connection.execute(of_tokens.order_by(lines.c.number))
         for line in found:
             if row := by_token.get((line.token, line.partition)):
                 row.lines[line.sku] = read_line(line)

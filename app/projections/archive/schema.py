@@ -12,6 +12,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    and_,
     text,
 )
 
@@ -42,9 +43,9 @@ entries = Table(
     Column("channel", Text),
     Column("expires_us", BigInteger),
     Column("location_id", Text),
-    Column("location_kind", Text),
     Column("source", Text),
     Column("safety_stock", BigInteger),
+    Column("location_kind", Text),
     PrimaryKeyConstraint("partition", "sequence"),
     sqlite_with_rowid=False,
 )
@@ -81,11 +82,10 @@ reservations = Table(
     Column("ended_us", BigInteger),
     Column("reason", Text, nullable=False),
     Column("holder", Name),
-    PrimaryKeyConstraint("token", "partition"),
+    PrimaryKeyConstraint("created_us", "token", "partition"),
     sqlite_with_rowid=False,
 )
 NEWEST = (reservations.c.created_us, reservations.c.token)
-Index("reservations_by_created", *NEWEST)
 for name in ("agent_id", "status"):
     Index(f"reservations_by_{name}", reservations.c[name], *NEWEST)
 for name in ("reference", "order_id", "holder"):
@@ -110,10 +110,9 @@ reservation_lines = Table(
     Column("backordered", BigInteger, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("created_us", BigInteger, nullable=False),
-    PrimaryKeyConstraint("token", "sku"),
+    PrimaryKeyConstraint("sku", "created_us", "token"),
     sqlite_with_rowid=False,
 )
-Index("reservation_lines_by_sku", reservation_lines.c.sku, reservation_lines.c.created_us, reservation_lines.c.token)
 IS_BACKORDERED = text("backordered > 0")
 Index(
     "reservation_lines_backordered",
@@ -135,6 +134,18 @@ order_reviews = Table(
     PrimaryKeyConstraint("order_id", "channel", "sku"),
     sqlite_with_rowid=False,
 )
+
+# By token both are found through the entry that they began with. Tokens are random, so that in an index of them every
+# row has another page to itself: there is one such index, that of the entries.
+IS_BEGUN_BY = and_(reservations.c.token == entries.c.token, reservations.c.created_us == entries.c.at_us)
+IS_PROMISED_BY = and_(
+    reservation_lines.c.token == entries.c.token,
+    reservation_lines.c.created_us == entries.c.at_us,
+    reservation_lines.c.sku == entries.c.sku,
+)
+
+# What has an index and is changed by no entry: SQLite would write the index again, were it set again.
+FIXED = frozenset({"agent_id", "reference", "holder"})
 
 # Every SKU as its last entry leaves it.
 inventory = Table(

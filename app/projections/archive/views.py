@@ -35,9 +35,10 @@ LIVE = frozenset({"held", "payment_pending", "pending_reconciliation"})
 class LineRow:
     """A line of a reservation; `sequence` is its promise's, which says who was promised first."""
 
-    sku: Sku
+    token: Token
     partition: int
     number: int
+    sku: Sku
     quantity: int
     backordered: int
     sequence: int
@@ -63,7 +64,7 @@ class ReservationRow:
     ended_us: int | None
     reason: str
     holder: str | None
-    lines: dict[Sku, LineRow]
+    lines: dict[Sku, LineRow] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -163,7 +164,7 @@ class Backorders:
 class Views:
     """The rows that some entries are about: loaded, moved on by these entries, to be stored.
 
-    `changed_*` and `dropped_*` name what is not as it was loaded.
+    `changed_*` are those that are not as they were loaded, `dropped_*` those that are no more.
     """
 
     def __init__(
@@ -177,23 +178,25 @@ class Views:
         self.reservations = reservations
         self.backorders = backorders
         self.order_reviews = order_reviews
-        self.changed_skus: set[Sku] = set()
-        self.changed_tokens: set[Token] = set()
+        self.changed_inventory: dict[Sku, InventoryRow] = {}
+        self.changed_reservations: dict[Token, ReservationRow] = {}
+        self.dropped_reservations: list[ReservationRow] = []
         self.changed_lines: dict[tuple[Token, Sku], LineRow] = {}
-        self.dropped_lines: set[tuple[Token, Sku]] = set()
+        self.dropped_lines: list[LineRow] = []
         self.changed_reviews: dict[tuple[str, str, Sku], OrderReviewRow] = {}
-        self.dropped_reviews: set[tuple[str, str, Sku]] = set()
+        self.dropped_reviews: list[OrderReviewRow] = []
 
     def apply(self, entries: Iterable[Entry]) -> None:
-        """Takes whole commands, in order."""
-        for _, command in groupby(entries, key=lambda entry: entry.command):
-            # One command may be about several reservations: a count, and whom it voids.
-            for (token, *_), group in groupby(command, key=_verb_of):
-                moved = list(group)
-                if token is not None and moved[0].type.startswith("reservation."):
-                    self._apply_reservation(token, moved)
-                else:
-                    self._apply_stock(moved)
+        """Takes whole commands, in order. One may be about several reservations: a count, and whom it voids."""
+        for (token, *_), group in groupby(entries, key=_verb_of):
+            moved = list(group)
+            kind = moved[0].type
+            if token is None or not kind.startswith("reservation."):
+                self._apply_stock(moved)
+            elif kind == "reservation.held":
+                self._hold(token, moved)
+            else:
+                self._move(token, moved)
 
     def _apply_stock(self, moved: Sequence[Entry]) -> None:
         for entry in moved:
@@ -203,8 +206,8 @@ class Views:
             if order := order_named_by(entry):
                 self._review_order(order, entry)
             if entry.token in self.reservations:  # where its units are to leave from
-                self.reservations[entry.token].sequence = entry.sequence
-                self.changed_tokens.add(entry.token)
+                row = self.changed_reservations[entry.token] = self.reservations[entry.token]
+                row.sequence = entry.sequence
 
     def _apply_balances(self, entry: Entry) -> int:
         """The SKU as the entry says; returns by how much more is backordered than before."""
@@ -213,32 +216,30 @@ class Views:
             row = self.inventory[entry.sku] = InventoryRow(entry.sku, entry.partition)
         before = row.backordered
         row.apply(entry)
-        self.changed_skus.add(entry.sku)
+        self.changed_inventory[entry.sku] = row
         return row.backordered - before
 
-    def _apply_reservation(self, token: Token, moved: Sequence[Entry]) -> None:
+    def _move(self, token: Token, moved: Sequence[Entry]) -> None:
         first, last = moved[0], moved[-1]
-        kind = first.type.removeprefix("reservation.")
-        row = self._hold(token, first) if kind == "held" else self.reservations.get(token)
+        row = self.reservations.get(token)
         if row is None:
             raise LedgerBroken(first.sequence, "is about a reservation that the archive has not seen begin")
-        self.changed_tokens.add(token)
+        self.changed_reservations[token] = row
         taken: dict[Sku, int] = {}
         for entry in moved:
-            more_backordered = self._apply_balances(entry)
-            if kind == "held":
-                self._add_line(row, entry, backordered=more_backordered)
-            elif entry.type not in KEEPING:
+            self._apply_balances(entry)
+            if entry.type not in KEEPING:
                 taken[entry.sku] = entry.quantity
                 self._give_back(row, entry)
             self._cover(entry)
 
         # Of what ends whole the lines stay as they were at last; of a part, what is left.
-        is_whole = all(taken.get(line.sku) == line.quantity for line in row.lines.values())
-        if taken and not is_whole:
+        is_part = bool(taken) and any(taken.get(line.sku) != line.quantity for line in row.lines.values())
+        if is_part:
             self._reduce(row, taken)
+        kind = first.type.removeprefix("reservation.")
         status = STATUS_AFTER.get(kind, kind)
-        if status is not None and (kind != "cancelled" or is_whole):
+        if status is not None and not (kind == "cancelled" and is_part):
             row.status = status
         if row.status not in LIVE and row.status != "committed":
             row.ended_us = first.at_us
@@ -253,7 +254,7 @@ class Views:
         """What was to be looked at of a reservation is of its order now."""
         row.order_id = order_id
         for review in [each for each in self.order_reviews.values() if each.order_id == row.token]:
-            self._drop_review(review.key)
+            self._drop_review(review)
             self._open_review(replace(review, order_id=order_id))
 
     def _review_order(self, order: str, entry: Entry) -> None:
@@ -264,28 +265,28 @@ class Views:
         review = OrderReviewRow(channel, order, entry.sku, entry.reason, entry.at_us)
         before = self.order_reviews.get(review.key)
         if before is not None and before.kind != entry.reason:
-            self._drop_review(before.key)
+            self._drop_review(before)
         if entry.reason and (before is None or before.kind != entry.reason):
             self._open_review(review)
 
     def _open_review(self, review: OrderReviewRow) -> None:
         self.order_reviews[review.key] = self.changed_reviews[review.key] = review
-        self.dropped_reviews.discard(review.key)
 
-    def _drop_review(self, key: tuple[str, str, Sku]) -> None:
-        del self.order_reviews[key]
-        self.changed_reviews.pop(key, None)
-        self.dropped_reviews.add(key)
+    def _drop_review(self, review: OrderReviewRow) -> None:
+        del self.order_reviews[review.key]
+        self.changed_reviews.pop(review.key, None)
+        self.dropped_reviews.append(review)
 
-    def _hold(self, token: Token, first: Entry) -> ReservationRow:
+    def _hold(self, token: Token, moved: Sequence[Entry]) -> None:
         """A new reservation; one that had the token before is forgotten, as the engine has forgotten it."""
         if earlier := self.reservations.get(token):
-            self.dropped_lines.update((token, sku) for sku in earlier.lines)
+            self._forget(earlier)
+        first, last = moved[0], moved[-1]
         reference, holder = first.data.get("reference"), first.data.get("holder")
-        row = self.reservations[token] = ReservationRow(
+        row = self.reservations[token] = self.changed_reservations[token] = ReservationRow(
             token=token,
             partition=first.partition,
-            sequence=first.sequence,
+            sequence=last.sequence,
             status="held",
             agent_id=first.agent_id or "",
             channel=first.channel or "",
@@ -296,24 +297,31 @@ class Views:
             expires_us=first.expires_us or 0,
             first_expires_us=None,
             ended_us=None,
-            reason="",
+            reason=first.reason,
             holder=None if holder is None else str(holder),
-            lines={},
         )
-        return row
+        for entry in moved:
+            self._add_line(row, entry, backordered=self._apply_balances(entry))
+            self._cover(entry)
+
+    def _forget(self, row: ReservationRow) -> None:
+        self.dropped_reservations.append(row)
+        for sku, line in row.lines.items():
+            self.changed_lines.pop((row.token, sku), None)
+            self.dropped_lines.append(line)
 
     def _add_line(self, row: ReservationRow, entry: Entry, *, backordered: int) -> None:
         line = LineRow(
-            sku=entry.sku,
+            token=row.token,
             partition=entry.partition,
             number=len(row.lines),
+            sku=entry.sku,
             quantity=entry.quantity,
             backordered=backordered,
             sequence=entry.sequence,
             created_us=entry.at_us,
         )
         row.lines[entry.sku] = self.changed_lines[row.token, entry.sku] = line
-        self.dropped_lines.discard((row.token, entry.sku))
         if backordered:
             open_ones = self.backorders.setdefault(entry.sku, Backorders({}))
             open_ones.lines[row.token] = line
@@ -343,7 +351,7 @@ class Views:
             else:
                 del row.lines[sku]
                 self.changed_lines.pop((row.token, sku), None)
-                self.dropped_lines.add((row.token, sku))
+                self.dropped_lines.append(line)
 
 
 def order_named_by(entry: Entry) -> str | None:
@@ -352,6 +360,7 @@ def order_named_by(entry: Entry) -> str | None:
     return None if name is None else str(name)
 
 
-def _verb_of(entry: Entry) -> tuple[Token | None, int, bool]:
+def _verb_of(entry: Entry) -> tuple[Token | None, int, int, bool]:
     """Is the same for what one verb did to one reservation; what its order makes of it comes one by one."""
-    return entry.token, entry.sequence if entry.reason == "order" else 0, entry.type == "reservation.fulfilled"
+    number = entry.sequence if entry.reason == "order" else 0
+    return entry.token, entry.command, number, entry.type == "reservation.fulfilled"

@@ -4,12 +4,12 @@ Whoever writes a partition locks its position first and goes on from where that 
 slower, and no more.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import ARRAY, ColumnElement, Table, Text, any_, bindparam, delete, func, literal, select, tuple_
+from sqlalchemy import ARRAY, ColumnElement, Table, Text, any_, bindparam, delete, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -121,71 +121,83 @@ async def _move_position(connection: AsyncConnection, partition: int, sequence: 
     await connection.execute(moved.values(sequence=sequence, meta=msgspec.json.encode(meta).decode()))
 
 
-async def _load(connection: AsyncConnection, partition: int, news: Iterable[Entry]) -> Views:
+async def _load(connection: AsyncConnection, partition: int, news: Sequence[Entry]) -> Views:
     """The rows that these entries are about, as they stand."""
-    has_arrays = connection.dialect.name == "postgresql"
-
-    def among(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
-        # One parameter instead of thousands, where that can be said.
-        return column == any_(literal(list(values), ARRAY(Text))) if has_arrays else column.in_(values)
-
+    is_among = _is_among_array if connection.dialect.name == "postgresql" else _is_among_json
+    entries, inventory = schema.entries, schema.inventory
+    reservations, lines = schema.reservations, schema.reservation_lines
     skus = {entry.sku for entry in news if entry.sku}
     tokens = {entry.token for entry in news if entry.token is not None}
-    tokens |= {Token(order) for entry in news if entry.token is None and (order := order_named_by(entry))}
-    inventory, reservations, lines = schema.inventory, schema.reservations, schema.reservation_lines
-    found_skus = await connection.execute(select(inventory).where(among(inventory.c.sku, skus)))
-    found_reservations = await connection.execute(
-        select(reservations).where(among(reservations.c.token, tokens), reservations.c.partition == partition)
+    named = [(order, entry.token) for entry in news if (order := order_named_by(entry))]
+    tokens |= {Token(order) for order, token in named if token is None}
+    of_skus = select(inventory).where(is_among(inventory.c.sku, skus))
+    stocks: dict[Sku, InventoryRow] = {row.sku: read_inventory(row) for row in await connection.execute(of_skus)}
+    of_tokens = (
+        select(reservations)
+        .join(entries, schema.IS_BEGUN_BY)
+        .where(is_among(entries.c.token, tokens), reservations.c.partition == partition)
     )
-    found_lines = await connection.execute(
+    rows: dict[Token, ReservationRow] = {
+        row.token: read_reservation(row) for row in await connection.execute(of_tokens)
+    }
+    of_rows = (
         select(lines)
-        .where(among(lines.c.token, tokens), lines.c.partition == partition)
-        .order_by(lines.c.token, lines.c.number)
+        .join(entries, schema.IS_PROMISED_BY)
+        .where(is_among(entries.c.token, rows), lines.c.partition == partition)
     )
-    rows: dict[Token, ReservationRow] = {row.token: read_reservation(row) for row in found_reservations}
-    for line in found_lines:
+    for line in await connection.execute(of_rows.order_by(lines.c.number)) if rows else ():
         rows[line.token].lines[line.sku] = read_line(line)
 
-    found_backorders = await connection.execute(
-        select(lines).where(among(lines.c.sku, skus), lines.c.backordered > 0).order_by(lines.c.sequence)
-    )
     open_ones: dict[Sku, dict[Token, LineRow]] = {}
-    for line in found_backorders:
-        # A line that is loaded already is the same one here.
-        loaded = rows[line.token].lines[line.sku] if line.token in rows else read_line(line)
-        open_ones.setdefault(line.sku, {})[line.token] = loaded
-    named = [(order, entry.token) for entry in news if (order := order_named_by(entry))]
+    if backordered := [sku for sku, row in stocks.items() if row.backordered]:
+        of_backordered = select(lines).where(is_among(lines.c.sku, backordered), schema.IS_BACKORDERED)
+        for line in await connection.execute(of_backordered.order_by(lines.c.sku, lines.c.sequence)):
+            # A line that is loaded already is the same one here.
+            loaded = rows[line.token].lines[line.sku] if line.token in rows else read_line(line)
+            open_ones.setdefault(line.sku, {})[line.token] = loaded
     orders = {name for names in named for name in names if name}
     orders |= {row.order_id for order in orders if (row := rows.get(Token(order))) and row.order_id}
-    reviews = schema.order_reviews
-    found_reviews = await connection.execute(select(reviews).where(among(reviews.c.order_id, orders))) if orders else ()
+    of_orders = select(schema.order_reviews).where(is_among(schema.order_reviews.c.order_id, orders))
+    reviews = map(read_order_review, await connection.execute(of_orders)) if orders else ()
     return Views(
-        inventory={row.sku: read_inventory(row) for row in found_skus},
+        inventory=stocks,
         reservations=rows,
         backorders={sku: Backorders(of_sku) for sku, of_sku in open_ones.items()},
-        order_reviews={row.key: row for row in map(read_order_review, found_reviews)},
+        order_reviews={row.key: row for row in reviews},
     )
+
+
+# Thousands of values are one parameter: as many parameters would cost more than what they find.
+def _is_among_array(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
+    return column == any_(literal(list(values), ARRAY(Text)))
+
+
+def _is_among_json(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
+    each = func.json_each(msgspec.json.encode(list(values)).decode()).table_valued("value")
+    return column.in_(select(each.c.value))
 
 
 async def _store(connection: AsyncConnection, views: Views) -> None:
     """Stores what the entries changed."""
-    if views.dropped_lines:
-        lines = schema.reservation_lines
-        await connection.execute(delete(lines).where(tuple_(lines.c.token, lines.c.sku).in_(views.dropped_lines)))
-    if views.dropped_reviews:
-        reviews = schema.order_reviews
-        key = tuple_(reviews.c.channel, reviews.c.order_id, reviews.c.sku)
-        await connection.execute(delete(reviews).where(key.in_(views.dropped_reviews)))
-    inventory: Iterable[InventoryRow] = (views.inventory[sku] for sku in sorted(views.changed_skus))
-    reservations = (views.reservations[token] for token in sorted(views.changed_tokens))
-    changed_lines = sorted(views.changed_lines.items())
+    await _delete(connection, schema.reservations, views.dropped_reservations)
+    await _delete(connection, schema.reservation_lines, views.dropped_lines)
+    await _delete(connection, schema.order_reviews, views.dropped_reviews)
     for table, rows in (
-        (schema.inventory, [inventory_row(row) for row in inventory]),
-        (schema.reservations, [reservation_row(row) for row in reservations]),
-        (schema.reservation_lines, [line_row(token, line) for (token, _), line in changed_lines]),
+        (schema.inventory, [inventory_row(row) for row in views.changed_inventory.values()]),
+        (schema.reservations, [reservation_row(row) for row in views.changed_reservations.values()]),
+        (schema.reservation_lines, [line_row(row) for row in views.changed_lines.values()]),
         (schema.order_reviews, [order_review_row(row) for row in views.changed_reviews.values()]),
     ):
         await _insert(connection, table, rows, may_replace=True)
+
+
+async def _delete(connection: AsyncConnection, table: Table, rows: Sequence[object]) -> None:
+    """Deletes these rows, by their keys one by one: SQLite finds several only by looking at all."""
+    if rows:
+        keys = table.primary_key.columns.keys()
+        is_it = [table.c[name] == bindparam(f"its_{name}") for name in keys]
+        its = [{f"its_{name}": getattr(row, name) for name in keys} for row in rows]
+        await connection.execute(delete(table).where(*is_it), its)
 
 
 async def _insert(connection: AsyncConnection, table: Table, rows: Sequence[Row], *, may_replace: bool) -> None:
@@ -219,5 +231,5 @@ def _array_insert(table: Table, *, may_replace: bool) -> Any:
 
 def _or_update(insert: Any, table: Table) -> Any:
     keys = table.primary_key.columns.keys()
-    rest = {name: insert.excluded[name] for name in (column.name for column in table.columns) if name not in keys}
-    return insert.on_conflict_do_update(index_elements=keys, set_=rest)
+    rest = [column.name for column in table.columns if column.name not in (*keys, *schema.FIXED)]
+    return insert.on_conflict_do_update(index_elements=keys, set_={name: insert.excluded[name] for name in rest})

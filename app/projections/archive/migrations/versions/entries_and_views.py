@@ -46,9 +46,9 @@ def _create_ledger() -> None:
         sa.Column("channel", sa.Text(), nullable=True),
         sa.Column("expires_us", sa.BigInteger(), nullable=True),
         sa.Column("location_id", sa.Text(), nullable=True),
-        sa.Column("location_kind", sa.Text(), nullable=True),
         sa.Column("source", sa.Text(), nullable=True),
         sa.Column("safety_stock", sa.BigInteger(), nullable=True),
+        sa.Column("location_kind", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("partition", "sequence"),
         sqlite_with_rowid=False,
     )
@@ -86,11 +86,10 @@ def _create_reservations() -> None:
         sa.Column("first_expires_us", sa.BigInteger(), nullable=True),
         sa.Column("ended_us", sa.BigInteger(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("token", "partition"),
+        sa.PrimaryKeyConstraint("created_us", "token", "partition"),
         sqlite_with_rowid=False,
     )
     _create_index("reservations_by_agent_id", "reservations", ["agent_id", "created_us", "token"])
-    _create_index("reservations_by_created", "reservations", ["created_us", "token"])
     _create_index(
         "reservations_by_order_id", "reservations", ["order_id", "created_us", "token"], where="order_id IS NOT NULL"
     )
@@ -108,11 +107,10 @@ def _create_reservations() -> None:
         sa.Column("backordered", sa.BigInteger(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("token", "sku"),
+        sa.PrimaryKeyConstraint("sku", "created_us", "token"),
         sqlite_with_rowid=False,
     )
     _create_index("reservation_lines_backordered", "reservation_lines", ["sku", "sequence"], where="backordered > 0")
-    _create_index("reservation_lines_by_sku", "reservation_lines", ["sku", "created_us", "token"])
     op.create_table(
         "order_reviews",
         sa.Column("channel", NAME, nullable=False),
