@@ -8,7 +8,7 @@ SIDE_BY_SIDE := --numprocesses auto --dist worksteal # each process has engines 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-quick faults faults-long check bench simulate wheel lock clean
+.PHONY: help setup run test test-quick faults faults-long mutants check bench simulate wheel lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ faults: setup ## Everything goes wrong, once, and all promises hold; SEED=<n> re
 
 faults-long: setup ## The same from 20 seeds, with 5 million commands; goes on where it was ended
 	$(BIN)/python -m tests.faults
+
+mutants: setup ## Breaks one line at a time; the quick suite must notice each
+	$(BIN)/python -m tests.mutants $(if $(SEED),--seed $(SEED))
 
 check: setup ## Format, lint, types, imports, style, Lua, Dockerfile, scripts
 	$(BIN)/ruff format --check
