@@ -69,18 +69,20 @@ def main(
                 copies.put(copy)
 
         with ThreadPoolExecutor(AT_ONCE) as executor:
-            found = list(
-                track(executor.map(judge, mutants), description="mutants", total=len(mutants), console=console)
-            )
-    for verdict in found:
-        mutant = verdict.mutant
-        name = f"{mutant.name}: " if mutant.name else ""
-        console.print(
-            f"{verdict.test or 'SURVIVED'}\n    {name}{mutant}", markup=False, highlight=False, soft_wrap=True
-        )
+            found = list[Verdict]()
+            judging = executor.map(judge, mutants)
+            for verdict in track(judging, description="mutants", total=len(mutants), console=console):
+                found.append(verdict)
+                _print(verdict)
     survivors = sum(not verdict.test for verdict in found)
     console.print(f"{len(found)} mutants, {len(found) - survivors} noticed, {survivors} survived; --seed {seed}.")
     sys.exit(bool(survivors))
+
+
+def _print(verdict: Verdict) -> None:
+    name = f"{verdict.mutant.name}: " if verdict.mutant.name else ""
+    text = f"{verdict.test or 'SURVIVED'}\n    {name}{verdict.mutant}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _copy(folder: Path) -> Path:
