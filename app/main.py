@@ -88,6 +88,7 @@ def create_app(settings: Settings) -> Front:
         HotTable(route for router in hot_routers for route in router.routes),
         gate=services.gate,
         rate_limit=RateLimit(settings.rate_limit) if settings.rate_limit else None,
+        bodies=services.bodies,
         body_bytes_max=settings.body_bytes_max,
         log_requests=settings.log_requests,
     )
@@ -126,7 +127,7 @@ async def _lifespan(services: Services) -> AsyncIterator[None]:
 def _work_beside(services: Services, store: Store) -> Iterator[Coroutine[Any, Any, None]]:
     """What a gateway does of its own accord while it serves."""
     settings = services.settings
-    yield _keep_gauges(store)
+    yield _keep_gauges(services, store)
     if services.gate is not None:
         yield from services.gate.watch()
     if settings.archive_address is not None:
@@ -140,12 +141,13 @@ def _work_beside(services: Services, store: Store) -> Iterator[Coroutine[Any, An
         yield reconcile_regularly(store, authorities, interval_seconds=interval_seconds)
 
 
-async def _keep_gauges(store: Store) -> None:
+async def _keep_gauges(services: Services, store: Store) -> None:
     """Keeps this process's gauges true, whichever process is asked for the metrics."""
     while True:
         metrics.engine_up.set(int(store.pipeline.is_open))
         metrics.engine_in_flight.set(store.pipeline.in_flight)
         metrics.engine_waiting.set(store.pipeline.waiting)
+        metrics.bodies_bytes.set(services.bodies.held_bytes)
         offsets = (clock.offset_seconds() for clock in store.partitions.clocks)
         metrics.clock_offset_seconds.set(max(offsets, key=abs))
         await asyncio.sleep(GAUGES_SECONDS)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.gate import Gate
 from app.access.limits import RateLimit, Taken
+from app.api.bodies import Bodies
 from app.api.problems import Problem
 from app.api.routing import HotTable, send_problem
 from app.domain.callers import NOBODY, OPEN
@@ -40,6 +41,7 @@ class Front:
         *,
         gate: Gate | None,
         rate_limit: RateLimit | None,
+        bodies: Bodies,
         body_bytes_max: int,
         log_requests: bool,
     ) -> None:
@@ -47,6 +49,7 @@ class Front:
         self._table = table
         self._gate = gate
         self._rate_limit = rate_limit
+        self._bodies = bodies
         self._body_bytes_max = body_bytes_max
         self._log_requests = log_requests
 
@@ -58,6 +61,7 @@ class Front:
         started = time.perf_counter()
         request_id = secrets.token_hex(12)
         scope["request_id"] = request_id
+        scope["bodies"] = self._bodies
         scope["body_bytes_max"] = self._body_bytes_max
         scope["path"] = path = scope["raw_path"].decode("latin-1")
         scope["caller"] = OPEN if self._gate is None else NOBODY
@@ -94,6 +98,8 @@ class Front:
                     "internal_error", "Something broke here. What the call did is unknown: look before repeating."
                 )
                 await send_problem(scope, send_with_id, fault)
+        finally:
+            self._bodies.give_back(scope)
         self._note(scope, status, time.perf_counter() - started)
 
     def _rate_headers(self, taken: Taken) -> Sequence[tuple[bytes, bytes]]:

@@ -197,6 +197,7 @@ KINDS = _kinds(
     ("agent_quota_exceeded", 429, "Agent quota exceeded", False, "Finish what you hold before asking for more."),
     ("rate_limited", 429, "Rate limited", True, "Wait as Retry-After says, and watch the RateLimit header."),
     ("backpressure", 429, "Backpressure", True, "Wait as Retry-After says, then repeat the call."),
+    ("head_too_large", 431, "Request header fields too large", False, "Send shorter headers, and a shorter path."),
     ("ledger_unavailable", 503, "Ledger unavailable", True, "Nothing happened: wait as Retry-After says, then repeat."),
     ("outcome_unknown", 503, "Outcome unknown", True, "It may have happened: repeat with the same Idempotency-Key."),
     ("busy", 503, "Busy", True, "Nothing happened: wait as Retry-After says, then repeat the call."),

@@ -1,28 +1,117 @@
-"""HTTP/1.1 as uvicorn speaks it, where what is no HTTP is refused with a problem, and an answer is one system call."""
+"""HTTP/1.1 as uvicorn speaks it, within bounds, where what is no HTTP is refused with a problem.
+
+uvicorn waits for a request as long as it takes to come, and keeps of its head whatever comes. An answer here is one
+system call.
+"""
 
 import asyncio
 import secrets
-from typing import Any
+from http import HTTPStatus
+from itertools import chain
+from typing import Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.problems import CONTENT_TYPE, Problem
+from app.observability import metrics
+
+HEAD_BYTES_MAX = 64 * 1024
+SECONDS_MAX = {"head": 10.0, "body": 20.0}
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection. A head that is not there 10 s after it began (the first: after the connection did) ends it."""
+
+    _awaited: Literal["head", "body"] | None = "head"  # what of a request has begun and has not come whole
+    _head_bytes = 0  # of a head that is awaited, so many at least
+    _is_head_too_large = False
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Takes the connection over."""
         super().connection_made(JoiningTransport(transport, self.loop))
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Lets go of it."""
+        self._end_wait()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Reads on. A request that comes at once, as nearly all do, needs no timer."""
+        if self._awaited is None:
+            self._awaited, self._head_bytes = "head", 0
+        self._head_bytes += len(data)
+        super().data_received(data)
+        self._bound_rest()
+
+    def _bound_rest(self) -> None:
+        """Bounds what of a request has not come yet."""
+        if self._awaited is None or self.transport.is_closing():
+            return
+        if self._awaited == "head" and self._head_bytes > HEAD_BYTES_MAX:
+            self._is_head_too_large = True
+            self.send_400_response("")
+        elif self._timer is None:
+            self._wait()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._awaited = "head"
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """A head is there; what is raised here the parser hands on, and so it comes to `send_400_response`."""
+        self._end_wait()
+        self._awaited = "body"
+        if len(self.url) + sum(map(len, chain.from_iterable(self.headers))) > HEAD_BYTES_MAX:
+            self._is_head_too_large = True
+            raise ValueError
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A request is there. A head that follows in the same bytes is counted from the next ones on."""
+        self._end_wait()
+        self._awaited, self._head_bytes = None, 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer is sent. What nobody has read of its request's body is not kept until the next request."""
+        if self.cycle.response_complete:
+            self.cycle.body.clear()
+        super().on_response_complete()
+
+    def _wait(self) -> None:
+        assert self._awaited
+        self._timer = self.loop.call_later(SECONDS_MAX[self._awaited], self._end_late)
+
+    def _end_wait(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end_late(self) -> None:
+        """Ends the connection, unless it is us who do not read, or the answer before is still on its way."""
+        is_answering = self._awaited == "head" and not getattr(self.cycle, "response_complete", True)
+        if self.flow.read_paused or is_answering:
+            self._wait()
+        else:
+            self._timer = None
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Answers what the parser refuses, which no route ever sees, and ends the connection."""
+        problem = Problem("malformed_request", "What came is no HTTP/1.1 request.")
+        if self._is_head_too_large:
+            problem = Problem("head_too_large", f"The request's head is over {HEAD_BYTES_MAX} bytes.")
+        metrics.refusals_total.labels(problem.code).inc()
+        status = HTTPStatus(problem.kind.status)
         request_id = secrets.token_hex(12)
-        body = Problem("malformed_request", "What came is no HTTP/1.1 request.").body(request_id)
+        body = problem.body(request_id)
         head = (
-            f"HTTP/1.1 400 Bad Request\r\ncontent-type: {CONTENT_TYPE.decode()}\r\ncontent-length: {len(body)}\r\n"
-            f"request-id: {request_id}\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\n"
+            f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: {CONTENT_TYPE.decode()}\r\n"
+            f"content-length: {len(body)}\r\nrequest-id: {request_id}\r\nx-content-type-options: nosniff\r\n"
+            "connection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 from starlette.requests import ClientDisconnect, Request
 
+from app.api.bodies import Bodies
 from app.api.problems import Problem, invalid
 from app.domain.ids import ID_CHARACTERS_MAX, normalized_id
 from app.domain.types import Sku, Token
@@ -41,13 +42,14 @@ Id = Annotated[
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
-    """The body; ends reading, with a problem, as soon as it is larger than allowed.
+    """The body; ends reading, with a problem, as soon as it is larger than allowed, or there is no room for it.
 
     Read from the server's own messages: Starlette's stream costs as much again.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > bytes_max:
         raise body_too_large(bytes_max)
+    bodies: Bodies = request.scope["bodies"]
     chunks: list[bytes] = []
     size, has_more = 0, True
     while has_more:
@@ -58,6 +60,7 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
         size += len(chunk)
         if size > bytes_max:
             raise body_too_large(bytes_max)
+        bodies.take(request.scope, len(chunk))
         chunks.append(chunk)
         has_more = message.get("more_body", False)
     return b"".join(chunks)

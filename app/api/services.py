@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.access.gate import Gate
+from app.api.bodies import Bodies
 from app.ingest.intake import Source, make_sources
 from app.projections.archive.reader import Archive
 from app.settings import Settings
@@ -15,10 +16,11 @@ from app.workflows.archive_watch import Watch
 
 @dataclass(slots=True)
 class Services:
-    """Settings, sources, gate, archive, how far that is behind, and the store once the service has started."""
+    """Settings, sources, gate, room for bodies, archive, how far that is behind; the store once the service started."""
 
     settings: Settings
     opened_store: Store | None = None
+    bodies: Bodies = field(default_factory=Bodies)
     archive: Archive = field(init=False)
     archive_watch: Watch = field(init=False)
     sources: Mapping[str, Source] = field(init=False)

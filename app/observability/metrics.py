@@ -46,6 +46,11 @@ access_file_valid = Gauge(
     ["file"],
     multiprocess_mode="livemin",
 )
+bodies_bytes = Gauge(
+    "lastunit_bodies_bytes",
+    "Bodies of requests that are being read or answered; at 64 MiB a process new ones are refused as busy.",
+    multiprocess_mode="livesum",
+)
 engine_in_flight = Gauge(
     "lastunit_engine_in_flight", "Calls sent to the engine and not answered.", multiprocess_mode="livesum"
 )

@@ -1,4 +1,4 @@
-"""`python -m loadtests.bench [http|engine|archive|outside|access]... [--quick]`: measures, proves, prints, keeps."""
+"""`python -m loadtests.bench [http|engine|archive|outside|access|slow]... [--quick]`: measures, proves, keeps."""
 
 import os
 import sys
@@ -26,8 +26,10 @@ from loadtests.bench.report import (
     print_engine_costs,
     print_machine,
     print_outside_cost,
+    print_slow_cost,
     print_throughput,
 )
+from loadtests.bench.slow import SlowCost, measure_slow
 from loadtests.bench.throughput import Throughput, measure_throughput
 from tests.engines import installed
 
@@ -53,17 +55,21 @@ class Plan:
     reconciled_skus: int
     access_rounds: int
     access_seconds: float
+    slow_clients: int
+    slow_seconds: float
 
 
 FULL = Plan(
     http_rounds=5, http_seconds=4.0, sizes=(1_000, 10_000, 200_000), engine_rounds=150, engine_calls=100,
     backlog_rounds=5, backlog_entries=100_000, sale_turns=2, sale_seconds=60.0,
     delivery_rounds=5, delivery_seconds=5.0, pages=30, reconciled_skus=100_000, access_rounds=24, access_seconds=1.0,
+    slow_clients=10_000, slow_seconds=3.0,
 )  # fmt: skip
 QUICK = Plan(
     http_rounds=3, http_seconds=1.5, sizes=(1_000, 10_000), engine_rounds=100, engine_calls=100,
     backlog_rounds=1, backlog_entries=40_000, sale_turns=1, sale_seconds=8.0,
     delivery_rounds=2, delivery_seconds=3.0, pages=10, reconciled_skus=10_000, access_rounds=4, access_seconds=0.5,
+    slow_clients=1_000, slow_seconds=1.0,
 )  # fmt: skip
 
 
@@ -78,6 +84,7 @@ class Results:
     archive_cost: ArchiveCost | None
     outside_cost: OutsideCost | None
     access_cost: AccessCost | None
+    slow_cost: SlowCost | None
 
 
 class Part(StrEnum):
@@ -88,6 +95,7 @@ class Part(StrEnum):
     ARCHIVE = "archive"
     OUTSIDE = "outside"
     ACCESS = "access"
+    SLOW = "slow"
 
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -108,7 +116,8 @@ def main(
     at, machine = datetime.now(UTC), this_machine(installed())
     print_machine(machine)
 
-    throughput, costs, archive_cost, outside_cost, access_cost = None, list[EngineCost](), None, None, None
+    throughput, costs, archive_cost = None, list[EngineCost](), None
+    outside_cost, access_cost, slow_cost = None, None, None
     try:
         if Part.HTTP in parts:
             throughput = measure_throughput(rounds=plan.http_rounds, seconds=plan.http_seconds)
@@ -135,12 +144,15 @@ def main(
         if Part.ACCESS in parts:
             access_cost = measure_access(rounds=plan.access_rounds, seconds=plan.access_seconds)
             print_access_cost(access_cost)
+        if Part.SLOW in parts:
+            slow_cost = measure_slow(clients=plan.slow_clients, seconds=plan.slow_seconds)
+            print_slow_cost(slow_cost)
     except ProofFailed as failure:
         sys.exit(f"The run proves nothing: {failure}.")
 
     path = save or RESULTS / f"{at:%Y-%m-%dT%H%M%SZ}.json"
     path.parent.mkdir(exist_ok=True)
-    results = Results(at, machine, throughput, costs, archive_cost, outside_cost, access_cost)
+    results = Results(at, machine, throughput, costs, archive_cost, outside_cost, access_cost, slow_cost)
     path.write_bytes(msgspec.json.encode(results) + b"\n")
     print(f"The numbers of all rounds: {os.path.relpath(path)}")
 

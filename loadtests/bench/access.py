@@ -115,6 +115,7 @@ def _front(settings: Settings) -> Front:
         HotTable(hot_reservation_routes(services).routes),
         gate=services.gate,
         rate_limit=RateLimit(settings.rate_limit) if settings.rate_limit else None,
+        bodies=services.bodies,
         body_bytes_max=settings.body_bytes_max,
         log_requests=False,
     )

@@ -12,10 +12,12 @@ from loadtests.bench.archive import ArchiveCost
 from loadtests.bench.engine_cost import EngineCost
 from loadtests.bench.machine import Machine
 from loadtests.bench.outside import RATE, RESERVE_RATE, SLOW_CALL_US, OutsideCost
+from loadtests.bench.slow import SlowCost
 from loadtests.bench.throughput import Throughput
 
 RATE_RATIO_MIN = 0.8
 ACCESS_SHARE_MAX = 0.05
+SLOW_MEGABYTES_MAX = 250
 COST_RATIO_MAX = 1.5
 HOLD_BYTES_MAX = 700
 ARCHIVE_RATES_MIN = {"sqlite": 5_000, "postgresql": 10_000}
@@ -131,6 +133,18 @@ def print_access_cost(cost: AccessCost) -> None:
     table.add_row("worker and engine", _quartiles(cost.open_service_us), _quartiles(cost.key_service_us), "")
     console.print(table)
     console.print(f"\nWith a key: {cost.share:+.1%} (goal: at most {ACCESS_SHARE_MAX:.0%}).\n")
+
+
+def print_slow_cost(cost: SlowCost) -> None:
+    table = _table("one worker", "resident MB", "reserves/s of 64 other connections")
+    for name, megabytes, rate in zip(
+        ("before", f"with {cost.clients:,} slow clients"), cost.megabytes, cost.rates, strict=True
+    ):
+        table.add_row(name, f"{megabytes:.0f}", f"{rate:,.0f}")
+    console.print(table)
+    console.print(
+        f"\nA slow client: {cost.client_kilobytes:.1f} KB. Goal: below {SLOW_MEGABYTES_MAX} MB with 10,000.\n"
+    )
 
 
 def _table(*names: str) -> Table:
