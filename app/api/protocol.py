@@ -23,7 +23,8 @@ class Protocol(HttpToolsProtocol):
     """One connection. A head that is not there 10 s after it began (the first: after the connection did) ends it."""
 
     _awaited: Literal["head", "body"] | None = "head"  # what of a request has begun and has not come whole
-    _head_bytes = 0  # of a head that is awaited, so many at least
+    _read_bytes = 0  # in the last read
+    _head_bytes = 0  # in all reads that have something of the head which is awaited, but what came with others
     _is_head_too_large = False
     _timer: asyncio.TimerHandle | None = None
 
@@ -34,26 +35,19 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Lets go of it."""
-        self._end_wait()
+        if self._timer is not None:
+            self._end_wait()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Reads on. A request that comes at once, as nearly all do, needs no timer."""
+        self._read_bytes = len(data)
         if self._awaited is None:
             self._awaited, self._head_bytes = "head", 0
-        self._head_bytes += len(data)
+        self._head_bytes += self._read_bytes
         super().data_received(data)
-        self._bound_rest()
-
-    def _bound_rest(self) -> None:
-        """Bounds what of a request has not come yet."""
-        if self._awaited is None or self.transport.is_closing():
-            return
-        if self._awaited == "head" and self._head_bytes > HEAD_BYTES_MAX:
-            self._is_head_too_large = True
-            self.send_400_response("")
-        elif self._timer is None:
-            self._wait()
+        if self._awaited is not None:
+            self._bound_rest()
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -62,16 +56,19 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A head is there; what is raised here the parser hands on, and so it comes to `send_400_response`."""
-        self._end_wait()
+        if self._timer is not None:
+            self._end_wait()
         self._awaited = "body"
-        if len(self.url) + sum(map(len, chain.from_iterable(self.headers))) > HEAD_BYTES_MAX:
-            self._is_head_too_large = True
-            raise ValueError
+        if self._head_bytes > HEAD_BYTES_MAX or self._read_bytes > HEAD_BYTES_MAX:  # it came with others, perhaps
+            self._is_head_too_large = len(self.url) + sum(map(len, chain.from_iterable(self.headers))) > HEAD_BYTES_MAX
+            if self._is_head_too_large:
+                raise ValueError
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """A request is there. A head that follows in the same bytes is counted from the next ones on."""
-        self._end_wait()
+        if self._timer is not None:
+            self._end_wait()
         self._awaited, self._head_bytes = None, 0
         super().on_message_complete()
 
@@ -81,14 +78,22 @@ class Protocol(HttpToolsProtocol):
             self.cycle.body.clear()
         super().on_response_complete()
 
+    def _bound_rest(self) -> None:
+        """Bounds what of a request has not come yet."""
+        if self._awaited == "head" and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self._is_head_too_large = True
+            self.send_400_response("")
+        if self._timer is None and not self.transport.is_closing():
+            self._wait()
+
     def _wait(self) -> None:
         assert self._awaited
         self._timer = self.loop.call_later(SECONDS_MAX[self._awaited], self._end_late)
 
     def _end_wait(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        assert self._timer
+        self._timer.cancel()
+        self._timer = None
 
     def _end_late(self) -> None:
         """Ends the connection, unless it is us who do not read, or the answer before is still on its way."""
