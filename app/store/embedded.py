@@ -39,6 +39,7 @@ from tenacity.stop import stop_when_event_set
 
 from app.domain.errors import DataGone, StartupError
 from app.settings import ARCHIVE_NAME
+from app.store.connections import BEGINNING
 
 log = structlog.get_logger(__name__)
 
@@ -83,18 +84,16 @@ class Answer(Enum):
 
 
 def connect(url: str, *, timeout_seconds: float) -> Redis:
-    """A plain synchronous client for the few words said outside the gateway: each once, each with a bound.
-
-    RESP2, so that a connection starts without HELLO and the hints for managed engines that redis-py adds to it.
-    """
-    return Redis.from_url(
+    """A plain synchronous client for the few words said outside the gateway: each once, each with a bound."""
+    client: Redis = Redis.from_url(
         url,
-        protocol=2,
+        **BEGINNING,
         decode_responses=True,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
         retry=Retry(NoBackoff(), 0),
     )
+    return client
 
 
 class EmbeddedEngine:

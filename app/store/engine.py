@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from ssl import SSLCertVerificationError, SSLError
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -130,13 +131,16 @@ def read_facts(engine: Engine, *, timeout_seconds: float) -> tuple[dict[str, Any
         raise StartupError(f"The engine at {address} refuses the user name or password: {URL_MEND}.") from None
     except exceptions.BusyLoadingError:
         raise StartupError(f"The engine at {address} is still loading its data: start again when it is done.") from None
-    except (exceptions.ConnectionError, exceptions.TimeoutError):
+    except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+        if isinstance(error.__context__, SSLError):
+            raise _untrusted(address, error.__context__) from None
         raise StartupError(
             f"No engine answers at {address} within {timeout_seconds:g} s: start it, or {URL_MEND}."
         ) from None
     except exceptions.NoPermissionError:
         raise StartupError(
-            f"The engine at {address} denies INFO to this user: grant it +info and +config|get."
+            f"The engine at {address} denies this user what the service needs: grant it +client|setname, +info and all "
+            "else that deploy/engine/users.acl names."
         ) from None
     except exceptions.RedisError as error:
         raise StartupError(
@@ -144,6 +148,16 @@ def read_facts(engine: Engine, *, timeout_seconds: float) -> tuple[dict[str, Any
         ) from None
     except (ValueError, TypeError):
         raise _malformed_url() from None
+
+
+def _untrusted(address: str, error: SSLError) -> StartupError:
+    """What TLS found wrong; its words name hosts and authorities, and have seen no credentials."""
+    found = error.verify_message if isinstance(error, SSLCertVerificationError) else error.reason or "no TLS"
+    found = found.rstrip(".").replace("_", " ").lower()
+    return StartupError(
+        f"The engine at {address} is not trusted ({found}): name the authority of its certificate in redis_url "
+        "(?ssl_ca_certs=FILE), and the host as the certificate has it."
+    )
 
 
 def _address(url: str) -> str:

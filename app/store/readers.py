@@ -11,6 +11,7 @@ from app.domain.entries import Entry
 from app.domain.errors import EngineUnavailable, ForeignLedger
 from app.settings import Settings
 from app.store.calls import AcknowledgeArgs, AcknowledgeReply, check_contracts
+from app.store.connections import BEGINNING
 from app.store.keys import Keyspace, PartitionKeys
 from app.store.ledger import decode_values, sequence_of
 from app.store.scripts import load_scripts
@@ -48,7 +49,7 @@ class LedgerReader:
         self._name = name
         # Following waits in the engine: the answer comes later than any other's, and so the timeout is the caller's.
         self._client: Redis = Redis.from_url(
-            url, protocol=2, retry=None, socket_timeout=None, max_connections=1,
+            url, **BEGINNING, retry=None, socket_timeout=None, max_connections=1,
             socket_connect_timeout=settings.engine_connect_timeout_seconds,
         )  # fmt: skip
         # As it came: entries are decoded from it at once, without a dict of each between.

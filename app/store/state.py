@@ -20,6 +20,7 @@ from redis.exceptions import RedisError, ResponseError
 from app.domain.entries import Entry
 from app.domain.errors import CommandRefused, EngineCorrupt, EngineUnavailable
 from app.domain.types import Sku
+from app.store.connections import BEGINNING
 from app.store.keys import PARTITIONS_MAX, PREFIX, PartitionKeys
 from app.store.ledger import encode_entry, sequence_of
 
@@ -82,7 +83,7 @@ async def open_client(url: str, *, timeout_seconds: float | None = ANSWER_SECOND
 
     Without a timeout it is for writing, which has one of its own for each batch and is spared one for each answer.
     """
-    client = Redis.from_url(url, protocol=2, retry=None, socket_timeout=timeout_seconds)
+    client = Redis.from_url(url, **BEGINNING, retry=None, socket_timeout=timeout_seconds)
     async with client:
         yield client
 

@@ -10,6 +10,7 @@ from app.settings import Settings
 from app.store.calls import check_contracts
 from app.store.clock import MICROSECONDS
 from app.store.commands import Commands
+from app.store.connections import BEGINNING
 from app.store.keys import Keyspace
 from app.store.mappings import Mappings
 from app.store.opening import Partitions
@@ -58,10 +59,10 @@ def make_store(settings: Settings, url: str, replaced_includes: Mapping[str, str
         committed_retention_ms=settings.committed_retention_seconds * 1000,
     )
     # retry=None: a call that lost its answer may have run, so nothing is ever sent twice (docs/promises.md).
-    pipelined = BlockingConnectionPool.from_url(url, protocol=2, retry=None, socket_timeout=None, max_connections=1)
+    pipelined = BlockingConnectionPool.from_url(url, **BEGINNING, retry=None, socket_timeout=None, max_connections=1)
     pool = BlockingConnectionPool.from_url(
         url,
-        protocol=2,
+        **BEGINNING,
         retry=None,
         max_connections=settings.engine_pool_connections_max,
         timeout=POOL_WAIT_SECONDS,
