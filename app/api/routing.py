@@ -52,6 +52,14 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
+def admit(caller: Caller, scopes: frozenset[str]) -> None:
+    """Raises a Problem where the caller has none of the scopes."""
+    if scopes.isdisjoint(caller.scopes) and scopes is not ANYBODY:
+        if caller is NOBODY:
+            raise Problem("unauthenticated", NO_KEY, headers=((b"www-authenticate", b"Bearer"),))
+        raise Problem("forbidden", "The key has no scope that this call takes.")
+
+
 class GuardedRoute(APIRoute):
     """A route that knows whom it takes."""
 
@@ -61,11 +69,7 @@ class GuardedRoute(APIRoute):
 
     def admit(self, scope: Scope) -> None:
         """Raises a Problem where the caller may not call."""
-        caller: Caller = scope["caller"]
-        if self.scopes.isdisjoint(caller.scopes) and self.scopes is not ANYBODY:
-            if caller is NOBODY:
-                raise Problem("unauthenticated", NO_KEY, headers=((b"www-authenticate", b"Bearer"),))
-            raise Problem("forbidden", "The key has no scope that this call takes.")
+        admit(scope["caller"], self.scopes)
 
 
 def body_limit(request: Request) -> int:

@@ -11,11 +11,12 @@ from app.api.answers import Answer, answer
 from app.api.documentation import documented
 from app.api.problems import Problem
 from app.api.requests import JSON_TYPE, read_body
-from app.api.routing import HotRoute, allow
+from app.api.routing import HotRoute, admit, allow, caller_of
 from app.api.services import Services
 from app.connectors.connector import Fault, Headers, Hook, Refusal
 from app.connectors.standard import BODY, LINES_MAX, SIGNED_HEADERS
 from app.connectors.strict_json import ERRORS_MAX
+from app.domain.callers import OPERATOR, WEBHOOK
 from app.ingest.intake import Receipt, ReceiptStatus, Unusable, receive
 from app.observability import metrics
 
@@ -79,6 +80,8 @@ def webhook_routes(services: Services) -> APIRouter:
         known, hook = hooks[source]
         started, status = time.perf_counter(), "failed"
         try:
+            if not hook.is_signed:
+                admit(caller_of(request), frozenset({WEBHOOK + source, OPERATOR}))
             body = await read_body(request, BODY_BYTES_MAX)
             headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in request.scope["headers"]}
             delivery_id = _authenticate(hook, headers, body)

@@ -73,7 +73,9 @@ Parsed = Sequence[VendorLine] | Unreadable
 
 @runtime_checkable
 class Hook(Protocol):
-    """Systems that send webhooks."""
+    """Systems that send webhooks. Where one does not sign, a key with the scope of its source has to come with it."""
+
+    is_signed: bool
 
     def verify(self, headers: Headers, body: bytes, *, now_us: int) -> Authentic | Refusal:
         """Whether it is theirs, judged by the very bytes that came; `now_us` is the wall clock's."""

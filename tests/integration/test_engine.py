@@ -150,7 +150,9 @@ def test_wrong_password_and_none(healthy: External) -> None:
 
 def test_user_without_config_is_let_in_and_without_info_is_not(healthy: External) -> None:
     with healthy.admin() as admin:
-        admin.acl_setuser("limited", enabled=True, passwords=[f"+{SECRET}"], commands=["+client|setname", "+info"], reset=True)
+        admin.acl_setuser(
+            "limited", enabled=True, passwords=[f"+{SECRET}"], commands=["+client|setname", "+info"], reset=True
+        )
         url = f"redis://limited:{SECRET}@127.0.0.1:{healthy.port}"
         with capture_logs() as logs, open_engine(external_settings(url)):
             assert "does not show its appendfsync" in logs[0]["finding"]

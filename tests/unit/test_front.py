@@ -2,8 +2,10 @@
 
 import io
 import json
+import logging
 import secrets
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -108,13 +110,38 @@ def test_without_keys_it_serves_this_machine_alone(
         serving.serve(load_settings({"host": host, **({"api_keys_file": keys_file} if has_keys else {})}))
 
 
-def test_a_newline_makes_no_second_line_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = io.StringIO()
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What is logged, as the service has it."""
+    written, root = io.StringIO(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     monkeypatch.setattr(sys, "stderr", written)
-    try:
-        configure_logging("info")
-        structlog.get_logger().info("request", traceparent='a\nb\r\u2028{"event": "forged"}')
-    finally:
-        structlog.reset_defaults()
-    (line,) = written.getvalue().splitlines()
-    assert json.loads(line)["traceparent"].startswith("a\nb")
+    configure_logging("info")
+    yield written
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+HOSTILE = 'a\nb\r\u2028\u2029\x85\x1b[2J{"event": "forged"}'
+
+
+def test_a_newline_makes_no_second_line_of_a_log(logged: io.StringIO) -> None:
+    structlog.get_logger().info("request", traceparent=HOSTILE)
+    logging.getLogger("uvicorn.error").warning(HOSTILE)
+    first, second = logged.getvalue().splitlines()
+    assert json.loads(first)["traceparent"] == json.loads(second)["event"] == HOSTILE
+    assert "\x1b" not in logged.getvalue()
+
+
+async def test_a_fault_is_logged_without_the_key_that_met_it(keys_file: Path, logged: io.StringIO) -> None:
+    async with client(create_app(load_settings({"api_keys_file": keys_file}))) as ask:  # without an engine
+        body = {"sku": "A", "agent_id": "agent", "rationale": "s3cr3t"}
+        headers = bearer("shop")
+        answer = await ask.post("/inventory/v1/reservations", json=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    fault, request = map(json.loads, logged.getvalue().splitlines())
+    assert fault["exception"][0]["frames"]
+    assert request["holder"] == "shop"
+    for secret in (KEYS["shop"], "Bearer", "s3cr3t"):
+        assert secret not in logged.getvalue()
