@@ -44,8 +44,10 @@ class Answer:
 class Gateway:
     """One address. Paths are sent as written, percent signs and all; relative ones begin at /inventory/v1/."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, bearer: str = "") -> None:
+        """`bearer` is the key that calls show, if they show none of their own."""
         self.address = address
+        self.bearer = bearer
         host, _, port = address.removeprefix("http://").rpartition(":")
         self.peer = host, int(port)
         self._documented: list[tuple[re.Pattern[str], dict[str, Any]]] = []
@@ -75,6 +77,8 @@ class Gateway:
         """Sends these bytes with these headers and the length."""
         target = path if path.startswith("/") else f"/inventory/v1/{path}"
         rows = [("Host", "lastunit"), *headers]
+        if self.bearer and not any(name == "Authorization" for name, _ in rows):
+            rows.append(("Authorization", f"Bearer {self.bearer}"))
         if content or method in ("POST", "PUT", "PATCH"):
             rows.append(("Content-Length", str(len(content))))
         head = "".join(f"{name}: {text}\r\n" for name, text in rows)
@@ -157,13 +161,14 @@ class Agent:
         return Answer(int(status.split()[1]), headers, body)
 
 
-def wire_of(method: str, path: str, value: object = NOTHING, *, key: str = "") -> bytes:
-    """A call as it is sent, with an Idempotency-Key if it has one."""
+def wire_of(method: str, path: str, value: object = NOTHING, *, key: str = "", bearer: str = "") -> bytes:
+    """A call as it is sent, with an Idempotency-Key and the caller's own key if it has them."""
     content = b"" if value is NOTHING else json.dumps(value).encode()
     head = f"{method} /inventory/v1/{path} HTTP/1.1\r\nHost: lastunit\r\nContent-Length: {len(content)}\r\n"
     typed = f"Content-Type: {JSON}\r\n" if content else ""
     named = f"Idempotency-Key: {key}\r\n" if key else ""
-    return f"{head}{typed}{named}\r\n".encode() + content
+    shown = f"Authorization: Bearer {bearer}\r\n" if bearer else ""
+    return f"{head}{typed}{named}{shown}\r\n".encode() + content
 
 
 @asynccontextmanager

@@ -60,9 +60,10 @@ class Follower(Oracle):
         fingerprint, subject = str(head.data["fingerprint"]), path.split("/")[1:2]
         if verb == "reserve":
             lines = [Line(Sku(line["sku"]), line["quantity"]) for line in body["lines"]]
+            request = Request(scope=scope, fingerprint=fingerprint, holder=scope[0])
             return self.reserve(
                 lines, agent_id=body["agent_id"], channel="direct", ttl_us=_us(body), token=Token(str(head.token)),
-                allow_backorder=body["allow_backorder"], request=Request(scope=scope, fingerprint=fingerprint),
+                allow_backorder=body["allow_backorder"], request=request,
             )  # fmt: skip
         request = Request({}, scope, str(head.data["key"]), fingerprint)
         if verb == "adjust":

@@ -52,6 +52,7 @@ class Call:
     path: str  # after PREFIX
     body: Mapping[str, Any]
     key: str = ""
+    holder: str = ""  # of the caller's own key; nobody's where the service is open
     attempts: list[Attempt] = field(default_factory=list)
 
     @property
@@ -70,8 +71,8 @@ class Call:
 
     @property
     def scope(self) -> tuple[str, ...]:
-        """Of its key, as the gateway has it: nobody's in particular, for the service is open."""
-        return ("", self.body.get("agent_id", ""), self.method, PREFIX + self.path, self.key)
+        """Of its key, as the gateway has it."""
+        return (self.holder, self.body.get("agent_id", ""), self.method, PREFIX + self.path, self.key)
 
 
 Command = list[Entry]

@@ -35,10 +35,15 @@ class Shop:
     def __init__(
         self, gateway: Gateway, chance: random.Random, *, agents: int = AGENTS, leaves: float = 0.0, lines_min: int = 1
     ) -> None:
-        """A share of calls is left before its answer; a basket has so many lines at least."""
+        """A share of calls is left before its answer; a basket has so many lines at least.
+
+        Where the gateway has a key, its holder is `shop`.
+        """
         self.calls: list[Call] = []
         self.skus = [f"sku-{number}" for number in range(SKUS)]
         self.peer = gateway.peer
+        self.bearer = gateway.bearer
+        self.holder = "shop" if gateway.bearer else ""
         self.leaves = leaves
         self.lines_min = lines_min
         self._chances = [random.Random(chance.random()) for _ in range(agents)]
@@ -91,7 +96,7 @@ class Shop:
 
     def ask(self, gateway: Gateway, path: str, body: Mapping[str, Any], *, key: str) -> Answer:
         """A call besides, answered as it is."""
-        call, started = Call(-1, "POST", path, body, key), time.monotonic()
+        call, started = Call(-1, "POST", path, body, key, holder=self.holder), time.monotonic()
         answer = gateway.post(path, body, idempotency_key=key)
         call.attempts.append(Attempt(started, time.monotonic(), answer))
         self.calls.append(call)
@@ -200,9 +205,9 @@ class _Client:
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, key: str = ""
     ) -> dict[str, Any] | None:
         """What was said to be done; None where it was refused, or is given up."""
-        call = Call(self._number, method, path, body or {}, key)
+        call = Call(self._number, method, path, body or {}, key, holder=self._shop.holder)
         self._shop.calls.append(call)
-        wire = wire_of(method, path, NOTHING if body is None else body, key=key)
+        wire = wire_of(method, path, NOTHING if body is None else body, key=key, bearer=self._shop.bearer)
         while True:
             started = time.monotonic()
             answer = await self._attempt(wire)
