@@ -142,8 +142,9 @@ def intruding(gateway: Gateway, shop: Shop, chance: random.Random) -> Iterator[C
 def test_intruders_get_nothing(home: Home, measure: Measure, chance: random.Random, tmp_path: Path) -> None:
     rows = [key_row(KEYS["shop"], "shop", "operator"), key_row(KEYS["intruder"], "intruder", "agent")]
     write_keys(tmp_path / "keys.json", *rows, key_row(KEYS["reader"], "reader", "reader"))
-    settings = {"api_keys_file": tmp_path / "keys.json", "rate_limit": f"{RATE}/second", "sources": SOURCES}
-    service = home.serve(**settings, log_requests=True)
+    service = home.serve(
+        api_keys_file=tmp_path / "keys.json", rate_limit=f"{RATE}/second", sources=SOURCES, log_requests=True
+    )
     gateway = Gateway(service.gateway.address, bearer=KEYS["shop"])
     before = memory_megabytes(service.process.pid)
     with Shop(gateway, chance) as shop:
