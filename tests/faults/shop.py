@@ -45,7 +45,7 @@ class Shop:
         """A share of calls is left before its answer; a basket has so many lines at least. Hoarders never buy."""
         self.calls: list[Call] = []
         self.skus = [f"sku-{number}" for number in range(SKUS)]
-        self.peer = gateway.peer
+        self.peers = [gateway.peer]  # where an agent connects, to any of them
         self.leaves = leaves
         self.lines_min = lines_min
         self.agents = agents
@@ -236,7 +236,7 @@ class _Client:
         leaves = self._chance.random() < self._shop.leaves
         try:
             if self._agent is None:
-                reader, self._writer = await asyncio.open_connection(*self._shop.peer)
+                reader, self._writer = await asyncio.open_connection(*self._chance.choice(self._shop.peers))
                 self._agent = Agent(reader, self._writer)
             async with asyncio.timeout(self._chance.uniform(0, LEAVES_SECONDS_MAX) if leaves else ANSWER_SECONDS_MAX):
                 return await self._agent.send(wire)
