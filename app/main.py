@@ -110,7 +110,7 @@ async def _lifespan(services: Services) -> AsyncIterator[None]:
         raise StartupError(
             "The gateway needs the URL of an engine: set redis_url (LASTUNIT_REDIS_URL), or run lastunit serve."
         )
-    async with make_store(settings, settings.redis_url) as store, contextlib.AsyncExitStack() as stack:
+    async with make_store(settings, settings.redis_url, sets_caps=True) as store, contextlib.AsyncExitStack() as stack:
         services.opened_store = store
         # What start-up made stays: the collector need not look at it again in the middle of a sale.
         gc.collect()

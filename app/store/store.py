@@ -47,8 +47,13 @@ class Store:
         await self.client.aclose()
 
 
-def make_store(settings: Settings, url: str, replaced_includes: Mapping[str, str] | None = None) -> Store:
-    """The store for the engine at `url`; enter it to connect. `replaced_includes` is for tests: see `load_scripts`."""
+def make_store(
+    settings: Settings, url: str, replaced_includes: Mapping[str, str] | None = None, *, sets_caps: bool = False
+) -> Store:
+    """The store for the engine at `url`; enter it to connect. `replaced_includes` is for tests: see `load_scripts`.
+
+    A gateway that serves sets what one caller may hold, as its settings have it; what else opens a store leaves that.
+    """
     scripts: dict[str, Script] = load_scripts(replaced_includes)
     check_contracts(scripts)
     keyspace = Keyspace(settings.partitions)
@@ -57,6 +62,7 @@ def make_store(settings: Settings, url: str, replaced_includes: Mapping[str, str
         scripts,
         retention_ms=settings.record_retention_seconds * 1000,
         committed_retention_ms=settings.committed_retention_seconds * 1000,
+        caps=settings.caps if sets_caps else None,
     )
     # retry=None: a call that lost its answer may have run, so nothing is ever sent twice (docs/promises.md).
     pipelined = BlockingConnectionPool.from_url(url, **BEGINNING, retry=None, socket_timeout=None, max_connections=1)
