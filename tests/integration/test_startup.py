@@ -170,8 +170,8 @@ def old_engine() -> Iterator[int]:
             connection, _ = server.accept()
             with connection:
                 while said := connection.recv(4096):
-                    is_info = b"INFO" in said and b"SETINFO" not in said
-                    connection.sendall(b"$%d\r\n%s\r\n" % (len(info), info) if is_info else b"*0\r\n")
+                    other = b"+OK\r\n" if b"SETNAME" in said else b"*0\r\n"
+                    connection.sendall(b"$%d\r\n%s\r\n" % (len(info), info) if b"INFO" in said else other)
 
         thread = threading.Thread(target=answer)
         thread.start()
