@@ -221,7 +221,8 @@ def _announce(address: str, engine: Engine) -> None:
     ):
         with attempt:
             httpx.get(f"{address}{path}", trust_env=False).raise_for_status()
-    print(f"Lastunit answers on {address} ({engine.description})", flush=True)  # noqa: T201 - the line that CONTRACT promises
+    line = f"Lastunit answers on {address} ({engine.description})"
+    print(line, flush=True)  # noqa: T201 - the line that CONTRACT promises
 
 
 def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's shape

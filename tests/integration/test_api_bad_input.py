@@ -37,6 +37,7 @@ CALLS: dict[tuple[str, str], tuple[dict[str, Any], bool]] = {
     ("PUT", f"categories/{SKU}"): ({}, False),
     ("PUT", f"skus/{SKU}"): ({}, False),
     ("PATCH", f"skus/{SKU}"): ({}, False),
+    ("PUT", "admin/breakers/engine"): ({"forced": None}, False),
 }
 # What is not one JSON value, as strictly read.
 MALFORMED = {
@@ -190,6 +191,11 @@ INVALID: dict[tuple[str, str], list[tuple[dict[str, Any], str]]] = {
         ({"lines": [ALLOCATION, {**ALLOCATION, "quantity": 2}]}, ""),
         ({"lines": [ALLOCATION], "strategy": "priority"}, ""),
         ({}, ""),
+    ],
+    ("PUT", "admin/breakers/engine"): [
+        *each("forced", ["ajar", "half_open", "", 5, True]),
+        *each("reason", [reason for reason in BAD_REASONS if reason is not None], forced=None),
+        ({}, "forced"),
     ],
 }  # fmt: skip
 INVALID["PUT", f"categories/{SKU}"] = [*INVALID["PUT", f"skus/{SKU}"], ({"category": "A"}, "category")]

@@ -53,6 +53,8 @@ METHODS = {
     "/inventory/v1/admin/backorders": ["GET"],
     "/inventory/v1/admin/reviews": ["GET"],
     "/inventory/v1/admin/reconciliations": ["GET", "POST"],
+    "/inventory/v1/admin/breakers": ["GET"],
+    "/inventory/v1/admin/breakers/{name}": ["PUT"],
     "/inventory/v1/admin/connectors": ["GET"],
     "/inventory/v1/admin/connectors/{name}/locations/{id}": ["PUT"],
     "/inventory/v1/admin/connectors/{name}/skus/{id}": ["PUT"],

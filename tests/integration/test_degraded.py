@@ -24,7 +24,7 @@ FAST: dict[str, Any] = {
     "engine_connect_timeout_seconds": 0.5,
     "sweep_interval_seconds_max": 0.1,
 }
-NOWHERE = {"connector": "rest", "poll": {"url": "http://127.0.0.1:1/", "token": "t", "interval_seconds": 0.1}}
+NOWHERE = {"connector": "rest", "poll": {"url": "http://127.0.0.1:1/", "token": "t", "backoff_seconds_max": 1}}
 BACK_SECONDS_MAX, HEARD_SECONDS_MAX, AT_ONCE_SECONDS = 5.0, 1.0, 0.25
 POLICIES = ("refuse", "assume_out_of_stock", "conservative", "assume_in_stock", "escalate")
 
@@ -163,18 +163,22 @@ def test_a_breaker_is_forced_in_every_worker(service: Service, gateway: Gateway)
 
 
 def test_a_sources_breaker_is_seen_from_every_worker(gateway: Gateway) -> None:
-    everywhere(lambda: breaker(gateway, "partner")["state"] == "open", seconds_max=20)
+    everywhere(lambda: breaker(gateway, "partner")["state"] != "closed", seconds_max=20)
     found = breaker(gateway, "partner")
     assert (found["reason"], found["retry_at"] > found["since"]) == ("too many answers failed or were slow", True)
 
 
+def test_the_breakers_by_name(gateway: Gateway) -> None:
+    items = done(gateway.get("admin/breakers"))["items"]
+    assert [item["name"] for item in items] == ["engine", "partner"]
+    for item in items:
+        assert item.keys() == {"name", "state", "forced", "since", "reason", "retry_at"}
+    refused(gateway("PUT", "admin/breakers/nobody", {"forced": "open"}), 404, "not_found")
+
+
 def test_a_service_that_starts_while_its_engine_is_away(home: Home) -> None:
-    """One that was served before may be away; where nothing ever was, a wrong address would never be noticed."""
+    """One that was served before may be away; where nothing ever was, that is an address to be corrected."""
     with engines.running(engines.chosen()[0]) as engine:
-        with paused(engine.process.pid):
-            process = home.launch("--port", "0", settings={"redis_url": engine.url, **FAST})
-            assert process.wait(20) == 1
-            assert "No engine answers at" in home.stderr
         service = home.serve(redis_url=engine.url, **FAST)
         sku = service.gateway.stock(1000, degraded_policy="escalate")
         held = service.gateway.reserve(sku)

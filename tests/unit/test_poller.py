@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from app.connectors.connector import Fault, Headers, Page, Parsed, Row, Unreadable, VendorLine
 from app.connectors.requests import PollFailed
 from app.connectors.source_settings import SourceSettings
-from app.domain.breakers import Forced, Order
+from app.domain.breakers import Order
 from app.domain.dead_letters import LetterStatus
 from app.domain.errors import EngineBusy
 from app.domain.updates import UpdateKind
@@ -342,6 +342,8 @@ def test_a_source_that_is_down_is_left_alone_for_a_while(play: Callable[[Scenari
         fifth, sixth, seventh, eighth, *_ = connector.times[4:]
         assert (sixth - fifth, seventh - sixth, eighth - seventh) == pytest.approx((60, 60, 10))
         assert not made.breaker.is_open
+        await gateway.store.source_states.write_notes()
+        assert await gateway.store.source_states.read_breakers(["other", SOURCE]) == {SOURCE: made.breaker.state}
 
     play(scenario)
 
@@ -358,18 +360,12 @@ def test_a_source_that_is_slow_is_left_alone_for_a_while(play: Callable[[Scenari
     play(scenario)
 
 
-def order(forced: Forced | None, number: int) -> Order:
-    return Order(forced, None, number)
-
-
-def test_a_source_whose_breaker_is_forced_open_is_not_polled_until_that_is_lifted(
-    play: Callable[[Scenario], None],
-) -> None:
+def test_a_source_that_is_forced_open_is_not_polled(play: Callable[[Scenario], None]) -> None:
     async def scenario(gateway: Gateway, connector: Scripted, make: Callable[..., Poller]) -> None:
         made = make(interval_seconds=10.0)
         loop = asyncio.get_running_loop()
-        loop.call_later(15, made.breaker.obey, order("open", 1))
-        loop.call_later(47, made.breaker.obey, order(None, 2))
+        loop.call_later(15, made.breaker.obey, Order("open", None, 1))
+        loop.call_later(47, made.breaker.obey, Order(None, None, 2))
         await run_for(made, 60)
         assert connector.times == [0, 10, 47, 57]
         assert await gateway.state() == (0, None), "it is no failure"
@@ -381,28 +377,9 @@ def test_a_breaker_that_is_forced_closed_pauses_nobody(play: Callable[[Scenario]
     async def scenario(gateway: Gateway, connector: Scripted, make: Callable[..., Poller]) -> None:
         connector.answers += [PollFailed("answered with status 500", status=500)] * 5
         made = make(backoff_seconds_max=3600.0, interval_seconds=10.0)
-        asyncio.get_running_loop().call_later(100, made.breaker.obey, order("closed", 1))
+        asyncio.get_running_loop().call_later(100, made.breaker.obey, Order("closed", None, 1))
         await run_for(made, 115)
         assert connector.times[5:] == [100, 110]
-
-    play(scenario)
-
-
-def test_how_a_breaker_stands_can_be_read_by_others(play: Callable[[Scenario], None]) -> None:
-    async def scenario(gateway: Gateway, connector: Scripted, make: Callable[..., Poller]) -> None:
-        async def position() -> str:
-            await gateway.store.source_states.write_notes()
-            return (await gateway.store.source_states.read_breakers([SOURCE, "other"]))[SOURCE].position
-
-        connector.answers += [PollFailed("answered with status 500", status=500)] * 9
-        running = asyncio.create_task(make(backoff_seconds_max=60.0).run())
-        await asyncio.sleep(1)
-        assert await position() == "closed"
-        await asyncio.sleep(20)
-        assert await position() == "open"
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        assert await position() == "closed", "its next poller begins anew"
 
     play(scenario)
 
