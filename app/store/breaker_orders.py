@@ -40,7 +40,11 @@ async def read_orders(client: Redis, keys: SourceKeys) -> Orders:
     """What the engine has. Raises EngineError."""
     with translated():
         rows: Any = await client.hgetall(keys.breakers)
-    return {name.decode(): _decode(text) for name, text in rows.items()}
+    orders: Orders = {}
+    for name, text in rows.items():
+        with suppress(msgspec.MsgspecError):  # of a version that knows more
+            orders[name.decode()] = _decode(text)
+    return orders
 
 
 async def write_orders(client: Redis, keys: SourceKeys, orders: Mapping[str, Order]) -> None:

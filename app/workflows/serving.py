@@ -80,7 +80,7 @@ def serve(settings: Settings) -> None:
         if not engine.is_away:
             asyncio.run(_prepare(bound))
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        threading.Thread(target=_announce, args=(address, engine), daemon=True).start()
+        threading.Thread(target=_announce, args=(address, engine.description), daemon=True).start()
         if settings.workers > 1:
             os.environ[MULTIPROCESS_ENV] = scratch  # where they share their metrics
         with _archiver(bound):
@@ -210,9 +210,8 @@ def _supervise(settings: Settings, end: threading.Event) -> None:
             pause_seconds = min(2 * pause_seconds, ARCHIVER_PAUSE_SECONDS_MAX)
 
 
-def _announce(address: str, engine: Engine) -> None:
+def _announce(address: str, engine: str) -> None:
     """Prints the one line that says the service answers, once it does."""
-    path = "/livez" if engine.is_away else "/readyz"
     for attempt in Retrying(
         stop=stop_after_delay(ANSWER_SECONDS_MAX),
         wait=wait_fixed(ANSWER_LOOK_SECONDS),
@@ -220,9 +219,8 @@ def _announce(address: str, engine: Engine) -> None:
         reraise=True,
     ):
         with attempt:
-            httpx.get(f"{address}{path}", trust_env=False).raise_for_status()
-    line = f"Lastunit answers on {address} ({engine.description})"
-    print(line, flush=True)  # noqa: T201 - the line that CONTRACT promises
+            httpx.get(f"{address}/livez", trust_env=False).raise_for_status()
+    print(f"Lastunit answers on {address} ({engine})", flush=True)  # noqa: T201 - the line that CONTRACT promises
 
 
 def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's shape

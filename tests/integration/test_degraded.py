@@ -183,10 +183,13 @@ def test_a_service_that_starts_while_its_engine_is_away(home: Home) -> None:
         sku = service.gateway.stock(1000, degraded_policy="escalate")
         held = service.gateway.reserve(sku)
         eventually(lambda: service.gateway.items("reservations", sku=sku))
+        force(service.gateway, "engine", "open", reason="works")
         assert service.terminate() == 0
         with paused(engine.process.pid):
             gateway = home.serve(redis_url=engine.url, **FAST).gateway
             assert done(gateway.get("/livez")) == {"status": "alive"}
+            assert breaker(gateway, "engine")["reason"] == "works", "what was ordered outlives who heard it"
+            force(gateway, "engine", None)
             eventually(lambda: is_away(gateway))
             assert gateway.availability(sku)["available_quantity"] == 999
             refused(reserve(gateway, sku), 503, "ledger_unavailable")
