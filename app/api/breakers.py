@@ -95,10 +95,10 @@ def _payload(breaker: Breaker, state: BreakerState) -> dict[str, Any]:
     if order is not None and order.forced is not None:
         state = BreakerState(order.forced, order.at_us, order.reason)
     retry_at_us = state.retry_at_us
-    is_due = state.position == "open" and retry_at_us is not None and retry_at_us <= wall_us()
+    is_due = state.standing == "open" and retry_at_us is not None and retry_at_us <= wall_us()
     return {
         "name": breaker.name,
-        "state": "half_open" if is_due else state.position,
+        "state": "half_open" if is_due else state.standing,
         "forced": None if order is None else order.forced,
         "since": rfc3339(state.since_us),
         "reason": state.reason,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Position = Literal["closed", "open", "half_open"]
+Standing = Literal["closed", "open", "half_open"]
 Forced = Literal["open", "closed"]
 
 ENGINE = "engine"  # the engine's breaker; every other has the name of its source
@@ -13,7 +13,7 @@ ENGINE = "engine"  # the engine's breaker; every other has the name of its sourc
 class BreakerState:
     """How a breaker stands, since when and why; at `retry_at_us` it tries again. Times in us of a wall clock."""
 
-    position: Position
+    standing: Standing
     since_us: int
     reason: str | None = None
     retry_at_us: int | None = None

@@ -80,7 +80,7 @@ def _obey(breakers: Breakers, orders: Mapping[str, Order]) -> None:
 
 
 def _may_open(breaker: Breaker) -> bool:
-    return breaker.forced != "closed" and breaker.state.position == "closed"
+    return breaker.forced != "closed" and breaker.state.standing == "closed"
 
 
 def _why(breaker: Breaker) -> str:

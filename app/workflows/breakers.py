@@ -53,6 +53,8 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         """Nothing may be asked now."""
+        if self._opened_seconds is None and self.order is None:
+            return False  # as a rule, and every question about stock asks
         forced = self.forced
         return self.pause_left_seconds > 0 if forced is None else forced == "open"
 
@@ -115,10 +117,10 @@ class Breaker:
         """Returns when a person orders something anew."""
         await self._ordered.wait()
 
-    def _tell(self, position: str, reason: str | None) -> None:
+    def _tell(self, standing: str, reason: str | None) -> None:
         self._since_us = wall_us()
-        metrics.breaker_changes_total.labels(self.name, position).inc()
-        (log.warning if reason else log.info)(f"breaker_{position}", breaker=self.name, reason=reason)
+        metrics.breaker_changes_total.labels(self.name, standing).inc()
+        (log.warning if reason else log.info)(f"breaker_{standing}", breaker=self.name, reason=reason)
 
 
 def make_breakers(polled: Mapping[str, PollSettings]) -> dict[str, Breaker]:

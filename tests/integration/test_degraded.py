@@ -66,7 +66,8 @@ def metrics(gateway: Gateway) -> str:
 
 
 def breaker(gateway: Gateway, name: str) -> dict[str, Any]:
-    (found,) = [each for each in done(gateway.get("admin/breakers"))["items"] if each["name"] == name]
+    items: list[dict[str, Any]] = done(gateway.get("admin/breakers"))["items"]
+    (found,) = [each for each in items if each["name"] == name]
     return found
 
 

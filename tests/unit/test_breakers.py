@@ -72,17 +72,17 @@ def test_one_that_is_told_stays_open_until_it_is_told_otherwise(clock: Clock) ->
     state = engine.state
     assert state == BreakerState("open", state.since_us, "away")
     engine.close()
-    assert not engine.is_open
-    assert engine.state.position == "closed"
+    assert engine.state.standing == "closed"
+    assert engine.pause_left_seconds == 0
 
 
 def test_when_its_pause_is_over_it_is_half_open_and_says_when(breaker: Breaker, clock: Clock) -> None:
     record(breaker, *[FAILED] * BAD_CALLS_MAX)
     state = breaker.state
-    assert (state.position, state.reason) == ("open", "too many answers failed or were slow")
+    assert (state.standing, state.reason) == ("open", "too many answers failed or were slow")
     assert abs((state.retry_at_us or 0) - state.since_us - PAUSE_SECONDS * 1_000_000) < 1_000_000
     clock.now_seconds += PAUSE_SECONDS
-    assert breaker.state.position == "half_open"
+    assert breaker.state.standing == "half_open"
 
 
 @pytest.mark.parametrize("forced", ["open", "closed"])
