@@ -113,7 +113,7 @@ async def _lifespan(services: Services) -> AsyncIterator[None]:
             "The gateway needs the URL of an engine: set redis_url (LASTUNIT_REDIS_URL), or run lastunit serve."
         )
     # The engine was there when the service started. A worker that takes another's place must not end for its absence.
-    opening = make_store(settings, settings.redis_url, may_be_away=True)
+    opening = make_store(settings, settings.redis_url, sets_caps=True, may_be_away=True)
     async with opening as store, contextlib.AsyncExitStack() as stack:
         services.opened_store = store
         # What start-up made stays: the collector need not look at it again in the middle of a sale.

@@ -32,6 +32,7 @@ from pydantic_settings import (
 
 from app.connectors.source_settings import Sources
 from app.domain.breakers import ENGINE
+from app.domain.caps import Caps
 from app.domain.errors import StartupError
 
 ENV_PREFIX = "LASTUNIT_"
@@ -69,6 +70,12 @@ class Settings(BaseSettings):
     jwt_issuer: Annotated[str, Field(min_length=1)] | None = None
     jwt_audience: Annotated[str, Field(min_length=1)] | None = None
     rate_limit: Annotated[str, Field(pattern="^[1-9][0-9]{0,6}/(second|minute)$")] | None = None
+
+    agent_open_holds_max: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    agent_held_units_max: Annotated[int | None, Field(ge=1, le=10**12)] = None
+    agent_sku_share_percent_max: Annotated[float | None, Field(ge=0.01, le=100)] = None
+    agent_expired_holds_max: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    agent_cooldown_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60.0
 
     ttl_seconds_default: Annotated[float, Field(gt=0, le=86_400)] = 10.0
     ttl_seconds_min: Annotated[float, Field(gt=0, le=86_400)] = 1.0
@@ -109,6 +116,18 @@ class Settings(BaseSettings):
         """Whether a location's stock is sold from, or only shown."""
         location = self.locations.get(location_id)
         return location.kind if location else "shared"
+
+    @property
+    def caps(self) -> Caps:
+        """What one caller may hold."""
+        share = self.agent_sku_share_percent_max
+        return Caps(
+            open_holds=self.agent_open_holds_max,
+            held_units=self.agent_held_units_max,
+            sku_share_basis_points=None if share is None else round(share * 100),
+            expired_holds=self.agent_expired_holds_max,
+            cooldown_us=round(self.agent_cooldown_seconds * 1_000_000),
+        )
 
     @property
     def has_keys(self) -> bool:

@@ -14,6 +14,7 @@
 -- ARGV[6] sequence_seen integer 0..2^53-1 the highest sequence the gateway has seen here
 -- ARGV[7] take_clock flag 0|1 take a step ahead whole: at start
 -- ARGV[8] committed_retention_ms ms 86400000..31536000000 how long sold reservations are kept
+-- ARGV[9] caps text what one caller may hold: see includes/caps.lua; empty for no caps, `keep` for those there are
 -- REPLY status now_us secret sequence
 -- RETURNS schema_mismatch partitions_mismatch rolled_back opened
 -- COST O(1)
@@ -29,6 +30,10 @@ local partitions = decimal(integer(ARGV[3], 'partitions', 1, 1024))
 local secret, retention_ms = ARGV[4], integer(ARGV[5], 'retention_ms', 86400000, 7776000000)
 local committed_retention_ms = integer(ARGV[8], 'committed_retention_ms', 86400000, 31536000000)
 local sequence_seen, take_clock = integer(ARGV[6], 'sequence_seen'), integer(ARGV[7], 'take_clock', 0, 1) == 1
+local caps = ARGV[9]
+if caps ~= '' and caps ~= 'keep' and not caps:match('^%d*\t%d*\t%d*\t%d*\t%d+$') then
+  return redis.error_reply('BADARG caps are five numbers, of which all but the last may be missing')
+end
 if #secret < 32 or #secret > 128 then
   return redis.error_reply('BADARG secret has 32 to 128 characters')
 end
@@ -59,6 +64,11 @@ end
 redis.call(
   'HSET', meta_key, 'retention_ms', decimal(retention_ms), 'committed_retention_ms', decimal(committed_retention_ms)
 )
+if caps == '' then
+  redis.call('HDEL', meta_key, 'caps')
+elseif caps ~= 'keep' then
+  redis.call('HSET', meta_key, 'caps', caps)
+end
 local clock_evidence_us = take_clock and 9007199254740991 or 0
 local command = begin_command(meta_key, ledger_key, deadlines_key, clock_evidence_us)
 return { 'opened', command.now, meta[4] or secret, decimal(command.sequence) }

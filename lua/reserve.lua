@@ -15,32 +15,35 @@
 -- ARGV[7] fingerprint text of a request with an Idempotency-Key, else empty
 -- ARGV[8] details json reference, metadata, rationale, fingerprint: kept, not read
 -- ARGV[9] holder text 0..140 who holds the key that the call came with, else empty
--- ARGV[10..] sku,quantity text,integer one pair a line, 1..100 of them, each SKU once
+-- ARGV[10] account text 0..520 what the units are held in where caps are set: see includes/account.lua
+-- ARGV[11..] sku,quantity text,integer one pair a line, 1..100 of them, each SKU once
 -- REPLY status now_us state created_us expires_us sequence lines availability
--- RETURNS too_late replayed idempotency_conflict sku_not_found quantity_above_limit reclaiming channel_limit_exceeded
---   out_of_stock held
+-- RETURNS too_late replayed idempotency_conflict sku_not_found quantity_above_limit reclaiming agent_quota_exceeded
+--   channel_limit_exceeded out_of_stock held
 -- COST O(lines), and at most 200 lines of due reservations
 --
--- `lines` of a refusal: the SKU, the limit that it meets, what the channel has of it; or rows of includes/shortage.lua.
+-- `lines` of a refusal: the SKU, its limit, what the channel has of it; a row of includes/caps.lua, or of shortage.lua.
 
 -- @include hold_lines
 -- @include settle_due
 -- @include append_entry
 -- @include store_balances
+-- @include held
 
 -- parse
 local meta_key, ledger_key, deadlines_key, reservation_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local not_after_us, token = integer(ARGV[1], 'not_after_us'), ARGV[2]
 local agent, channel, ttl_us = ARGV[3], ARGV[4], integer(ARGV[5], 'ttl_us', 1, 604800000000)
 local allow_backorder, fingerprint, details = integer(ARGV[6], 'allow_backorder', 0, 1) == 1, ARGV[7], ARGV[8]
-local holder, lines = ARGV[9], hold_lines(KEYS, ARGV, 10)
+local holder, account, lines = ARGV[9], ARGV[10], hold_lines(KEYS, ARGV, 11)
 
 -- load
 local command = begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
 if command.now_us > not_after_us then
   return { 'too_late', command.now, '', '', '', '', '', '' }
 end
-local is_clear = settle_due(command, lines)
+account = command.caps and account ~= '' and account -- else nobody counts
+local is_clear = settle_due(command, lines, account)
 if redis.call('HGET', reservation_key, 'status') then
   -- @include replayed_reserve
   return replayed_reserve(command, reservation_key, token, fingerprint)
@@ -69,8 +72,16 @@ for _, line in ipairs(lines) do
     end
   end
 end
+local in_account, above_cap
+if account then
+  -- @include caps
+  in_account = load_account(command, account, lines)
+  above_cap = broken_cap(command, in_account, lines)
+end
 if above_limit then
   return { 'quantity_above_limit', command.now, '', '', '', '', above_limit, '' }
+elseif above_cap then
+  return { is_clear and 'agent_quota_exceeded' or 'reclaiming', command.now, '', '', '', '', above_cap, '' }
 elseif above_channel_limit then
   return { is_clear and 'channel_limit_exceeded' or 'reclaiming', command.now, '', '', '', '', above_channel_limit, '' }
 elseif #short_rows > 0 then
@@ -80,11 +91,11 @@ end
 
 -- write
 local expires = decimal(command.now_us + ttl_us)
-local record, stored_lines = { token = token, agent = agent, channel = channel, expires = expires }, {}
-local data = details
-if holder ~= '' then
-  data = '{"holder":' .. cjson.encode(holder) .. (details == '' and '}' or ',' .. details:sub(2))
-end
+local record = {
+  key = reservation_key, token = token, agent = agent, channel = channel, expires = expires, details = details,
+  fingerprint = fingerprint, holder = holder, account = account or '',
+}
+local data, stored_lines = held_data(record), {}
 begin_entries(command)
 for i, line in ipairs(lines) do
   local balances, units, quantity = line.balances, line.quantity, decimal(line.quantity)
@@ -100,15 +111,10 @@ for i, line in ipairs(lines) do
 end
 redis.call('ZADD', deadlines_key, expires, token)
 local record_lines, sequence = table.concat(stored_lines, '\n'), lines[#lines].balances.sequence
-redis.call(
-  'HSET', reservation_key, 'status', 'held', 'agent', agent, 'channel', channel, 'lines', record_lines,
-  'created_us', command.now, 'expires_us', expires, 'sequence', sequence
-)
-if details ~= '' then
-  redis.call('HSET', reservation_key, 'details', details, 'fingerprint', fingerprint)
-end
-if holder ~= '' then
-  redis.call('HSET', reservation_key, 'holder', holder)
+store_held(command, record, record_lines, sequence)
+if in_account then
+  -- @include account
+  enter_account(in_account, token, expires, lines)
 end
 end_command(command)
 return { 'held', command.now, 'held', command.now, expires, sequence, record_lines, table.concat(rows, '\n') }

@@ -14,6 +14,7 @@ from app.domain.callers import Claim
 from app.domain.outcomes import (
     AboveLimit,
     AdjustOutcome,
+    AgentQuotaExceeded,
     AvailabilityOutcome,
     ChannelLimitExceeded,
     Held,
@@ -37,7 +38,7 @@ from app.domain.outcomes import (
 from app.domain.types import Allocation, Line, Sku, Token
 from app.store.decoding import encode_policy
 from tests.oracle_outside import Outside
-from tests.oracle_partition import Request
+from tests.oracle_partition import Expiries, Request
 from tests.oracle_stock import LIVE, OPEN, SOLD, Place, Record, Stock, spoken
 
 QUANTITY_MAX = 10**12
@@ -62,16 +63,17 @@ class Oracle(Outside):
         request: Request,
     ) -> ReserveOutcome:
         """Each SKU comes once; `token` is what the units are held under, if they are held now."""
-        is_clear = self._settle(line.sku for line in lines)
+        account = request.account if self.limits.caps.is_any else ""
+        is_clear = self._settle((line.sku for line in lines), account)
         if request.scope in self._answers:
             fingerprint, first = self._answers[request.scope]
             if fingerprint != request.fingerprint:
                 return IdempotencyConflict()
             return Held(self._as_at_first(first, self.records[first.token]), is_replayed=True)
-        refusal = self._refusal(lines, channel)
+        refusal = self._refusal(lines, channel, account)
         if refusal is None and (short := tuple(self._short_lines(lines, token, allow_backorder=allow_backorder))):
             refusal = OutOfStock(short, self.now_us)
-        if isinstance(refusal, ChannelLimitExceeded | OutOfStock) and not is_clear:
+        if isinstance(refusal, AgentQuotaExceeded | ChannelLimitExceeded | OutOfStock) and not is_clear:
             how: dict[str, Any] = {"channel": channel, "ttl_us": ttl_us, "allow_backorder": allow_backorder}
             return self.reserve(lines, agent_id=agent_id, token=token, request=request, **how)
         if refusal:
@@ -79,10 +81,10 @@ class Oracle(Outside):
 
         details = msgspec.json.encode(request.data) if request.data else b""
         held = tuple(lines)
-        deadline_us, holder = self.now_us + ttl_us, request.holder
-        record = Record(token, agent_id, channel, details, self.now_us, deadline_us, held, held, holder=holder)
+        deadline_us, who = self.now_us + ttl_us, {"holder": request.holder, "account": account}
+        record = Record(token, agent_id, channel, details, self.now_us, deadline_us, held, held, **who)
         self.records[token] = record
-        self._begin({**request.data, "holder": request.holder} if request.holder else request.data)
+        self._begin({**request.data, **{name: text for name, text in who.items() if text}})
         for line in held:
             stock = self.skus[line.sku]
             stock.set_uncovered(record, max(0, line.quantity - stock.available))
@@ -92,8 +94,8 @@ class Oracle(Outside):
         return Held(self._done(record, request).reservation, is_replayed=False)
 
     def _refusal(
-        self, lines: Sequence[Line], channel: str
-    ) -> SkuNotFound | QuantityAboveLimit | ChannelLimitExceeded | OutOfStock | None:
+        self, lines: Sequence[Line], channel: str, account: str
+    ) -> SkuNotFound | QuantityAboveLimit | AgentQuotaExceeded | ChannelLimitExceeded | OutOfStock | None:
         """The first line that may not be asked for, however much there is."""
         for line in lines:
             if line.sku not in self.skus:
@@ -102,12 +104,40 @@ class Oracle(Outside):
             quantity_max = self.skus[line.sku].policy.max_quantity_per_reservation
             if quantity_max is not None and line.quantity > quantity_max:
                 return QuantityAboveLimit(line.sku, quantity_max)
+        if account and (quota := self._broken_cap(lines, account)):
+            return quota
         for line in lines:
             promised = self.skus[line.sku].promised[channel]
             limit = self.skus[line.sku].policy.channel_limits.get(channel)
             if limit is not None and promised + line.quantity > limit:
                 return ChannelLimitExceeded(line.sku, limit, promised)
         return None
+
+    def _broken_cap(self, lines: Sequence[Line], account: str) -> AgentQuotaExceeded | None:
+        """The first cap that these lines would break."""
+        caps, expiries = self.limits.caps, self._expiries.get(account, Expiries())
+        if caps.expired_holds is not None and expiries.cooling_until_us > self.now_us:
+            limit, until_us = caps.expired_holds, expiries.cooling_until_us
+            return AgentQuotaExceeded("expired_holds", limit, limit, until_us, self.now_us)
+        own = self._open_in(account)
+        retry_at_us = min((record.deadline_us for record in own), default=None)
+        if caps.open_holds is not None and len(own) >= caps.open_holds:
+            return AgentQuotaExceeded("open_holds", caps.open_holds, len(own), retry_at_us, self.now_us)
+        held = Counter[Sku]()
+        for record in own:
+            held.update(record.quantities)
+        if caps.held_units is not None and held.total() + sum(line.quantity for line in lines) > caps.held_units:
+            return AgentQuotaExceeded("held_units", caps.held_units, held.total(), retry_at_us, self.now_us)
+        for line in lines if caps.sku_share_basis_points is not None else ():
+            stock = self.skus[line.sku]
+            there = stock.on_hand + stock.backordered - stock.committed - stock.safety_stock
+            share = max(1, -(-there * (caps.sku_share_basis_points or 0) // 10_000))
+            if held[line.sku] + line.quantity > share:
+                return AgentQuotaExceeded("sku_share", share, held[line.sku], retry_at_us, self.now_us, line.sku)
+        return None
+
+    def _open_in(self, account: str) -> list[Record]:
+        return [record for record in self.records.values() if record.account == account and record.status in OPEN]
 
     def _short_lines(self, lines: Sequence[Line], token: Token, *, allow_backorder: bool) -> Iterator[ShortLine]:
         for line in lines:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.domain.caps import NO_CAPS, Caps
 from app.domain.entries import Entry
 from app.domain.types import Allocation, Line, Sku, Token
 from tests.oracle_stock import Order, Record, Stock
@@ -18,6 +19,7 @@ class Limits:
     max_lifetime_us: int
     retention_us: int
     committed_retention_us: int
+    caps: Caps = NO_CAPS
 
 
 class Ledger:

@@ -24,7 +24,8 @@ Scope = tuple[str, ...]  # of an Idempotency-Key
 class Request:
     """What comes with a command: the caller's words; of an Idempotency-Key the scope, and what the ledger calls it.
 
-    `holder` is whose key a reservation is made with, `claim` whose one must be that is named by its token.
+    `holder` is whose key a reservation is made with, `account` where it counts; `claim` is whose one must be that is
+    named by its token.
     """
 
     details: Mapping[str, object] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Request:
     key_hash: str = ""
     fingerprint: str = ""
     holder: str = ""
+    account: str = ""
     claim: Claim | None = None
 
     @property
@@ -46,6 +48,15 @@ class Request:
         return self.claim is None or owners[self.claim.kind] == self.claim.owner
 
 
+@dataclass(slots=True)
+class Expiries:
+    """How many holds of one account expired since the first of them, and until when it may hold nothing new."""
+
+    count: int = 0
+    since_us: int = 0
+    cooling_until_us: int = 0
+
+
 class Partition(Orders):
     """Settles, voids and forgets; knows repeated requests."""
 
@@ -54,6 +65,7 @@ class Partition(Orders):
         self.categories: dict[str, dict[str, Any]] = {}
         self._answers: dict[Scope, tuple[str, Reservation]] = {}
         self._stock_answers: dict[Scope, tuple[str, int, int]] = {}
+        self._expiries: dict[str, Expiries] = {}
         self._is_clear = True  # of what is due, the SKUs that the last verb was about
 
     # What is due
@@ -62,11 +74,13 @@ class Partition(Orders):
         due = [r for r in self.records.values() if r.status in LIVE and r.deadline_us <= self.now_us]
         return sorted((r for r in due if sku in (None, *r.skus)), key=lambda r: (r.deadline_us, r.token))
 
-    def _settle(self, skus: Iterable[Sku]) -> bool:
+    def _settle(self, skus: Iterable[Sku], account: str = "") -> bool:
         """What one call settles; False where more may be due on these SKUs, which does not stop a verb."""
         left = SETTLED_LINES_MAX
-        for sku in skus:
-            for record in self._due(sku):
+        for sku, its_account in [*((sku, "") for sku in skus), *([(None, account)] if account else [])]:
+            for record in [
+                due for due in self._due(sku) if its_account in ("", due.account if due.status in OPEN else "")
+            ]:
                 if left > 0:
                     left -= len(record.lines)
                     self._settle_one(record)
@@ -103,8 +117,24 @@ class Partition(Orders):
             if news:
                 self._close(news)
         else:
+            self._common["data"] = self._note_expiry(record)
             self._give_back(record, "expired", record.quantities)
             self._end(record, "expired")
+
+    def _note_expiry(self, record: Record) -> dict[str, object]:
+        """The last that may expire in a short time is followed by a pause, after which counting begins anew."""
+        caps = self.limits.caps
+        if not record.account or caps.expired_holds is None:
+            return {}
+        noted = self._expiries.setdefault(record.account, Expiries())
+        if noted.count == 0 or record.deadline_us >= noted.since_us + caps.cooldown_us:
+            noted.count, noted.since_us = 0, record.deadline_us
+        noted.count += 1
+        if noted.count < caps.expired_holds:
+            return {"expired": noted.count, "expired_since_us": noted.since_us}
+        noted.count = 0
+        noted.cooling_until_us = max(noted.cooling_until_us, record.deadline_us + caps.cooldown_us)
+        return {"cooling_until_us": noted.cooling_until_us}
 
     # What is no longer there
 

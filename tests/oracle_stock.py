@@ -66,6 +66,7 @@ class Record:
     order_id: str = ""
     has_order: bool = False
     holder: str = ""
+    account: str = ""  # where it counts while it is open, if it came while something was capped
     sold: Mapping[Sku, int] = field(default_factory=dict)
     allocations: list[Allocation] = field(default_factory=list)
     kept_until_us: int | None = None

@@ -84,6 +84,7 @@ class Home:
         self._partitions = 1
         self.is_damaged_on_purpose = False
         self.python: Sequence[str] = ("-m", "app")  # what services are
+        self.root = ROOT  # where their code is
 
     @property
     def engine(self) -> dict[str, Any]:
@@ -121,7 +122,7 @@ class Home:
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *python, "serve", "--data-dir", str(self.data_dir), *options],
-                cwd=ROOT,
+                cwd=self.root,
                 env=os.environ | {"XDG_RUNTIME_DIR": str(self._runtime_dir)} | environment,
                 stdout=subprocess.PIPE,
                 stderr=log,

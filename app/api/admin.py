@@ -1,23 +1,30 @@
-"""What operators look after: promises beyond stock, and all that waits for a person's decision."""
+"""What operators look after: promises beyond stock, what waits for a person's decision, who holds too much."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.answers import answer, rfc3339
-from app.api.cursors import Number, PageQuestion, Text
+from app.api.cursors import LIMIT_DEFAULT, LIMIT_MAX, Number, PageQuestion, Text
 from app.api.documentation import documented
 from app.api.requests import Id
 from app.api.reservations import respond
 from app.api.routing import StrictRoute, allow
-from app.api.schemas import BackorderListAnswer, ReviewListAnswer
+from app.api.schemas import BackorderListAnswer, HoarderListAnswer, ReviewListAnswer
 from app.api.services import Services
 from app.domain.callers import OPERATOR
 from app.domain.types import Sku
+from app.projections.archive.hoarders import Hoarder, list_hoarders
 from app.projections.archive.reader import Backorder, Review
+from app.store.accounts import read_cooling
+from app.store.clock import MICROSECONDS
 
 ADMIN = "/inventory/v1/admin"
+WINDOW_SECONDS_DEFAULT = 600
+WINDOW_SECONDS_MAX = 3600
 VOID_PAYMENT = (
     "The deadline passed while a payment ran, and the units went back on sale. Void or refund the payment, or reserve "
     "and commit the units anew."
@@ -52,6 +59,15 @@ class BackordersQuestion(PageQuestion):
     """Which promises beyond stock."""
 
     sku: Id | None = None
+
+
+class HoardersQuestion(BaseModel):
+    """How many, and of how long."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: Annotated[int, Field(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT
+    window_seconds: Annotated[int, Field(ge=1, le=WINDOW_SECONDS_MAX)] = WINDOW_SECONDS_DEFAULT
 
 
 def admin_routes(services: Services) -> APIRouter:
@@ -94,7 +110,48 @@ def admin_routes(services: Services) -> APIRouter:
         }
         return respond(answer(200, payload))
 
+    _declare_hoarders(router, services)
     return router
+
+
+def _declare_hoarders(router: APIRouter, services: Services) -> None:
+    @router.get(
+        f"{ADMIN}/hoarders",
+        summary="Who holds most, and who lets most expire",
+        **documented(HoarderListAnswer, 200, "validation_failed"),
+    )
+    @allow(OPERATOR)
+    async def hoarders(question: Annotated[HoardersQuestion, Query()]) -> Response:
+        now_us = services.now_us()
+        rows = await list_hoarders(
+            services.archive,
+            now_us=now_us,
+            since_us=now_us - question.window_seconds * MICROSECONDS,
+            limit=question.limit,
+        )
+        accounts = {name for row in rows for name in _accounts_of(row)}
+        cooling = await read_cooling(services.store.client, services.store.keyspace, accounts)
+        items = [_hoarder_payload(row, now_us, cooling) for row in rows]
+        return respond(answer(200, {"items": items, "next_cursor": None}))
+
+
+def _accounts_of(row: Hoarder) -> list[str]:
+    """Under which names it may be capped: see Caller.account_for."""
+    return [f"agent:{row.agent_id}", *([f"holder:{row.holder}"] if row.holder else [])]
+
+
+def _hoarder_payload(row: Hoarder, now_us: int, cooling: Mapping[str, int]) -> dict[str, Any]:
+    until_us = max(cooling.get(name, 0) for name in _accounts_of(row))
+    return {
+        "agent_id": row.agent_id,
+        "holder": row.holder,
+        "open_reservations": row.open_reservations,
+        "held_quantity": row.held_units,
+        "reserved": row.reserved,
+        "sold": row.sold,
+        "expired": row.expired,
+        "cooling_until": rfc3339(until_us) if until_us > now_us else None,
+    }
 
 
 def _backorder_payload(row: Backorder, now_us: int) -> dict[str, Any]:

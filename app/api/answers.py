@@ -12,6 +12,7 @@ from app.api.problems import RETRY_AFTER_SECONDS, Problem
 from app.domain.entries import Entry
 from app.domain.outcomes import (
     AboveLimit,
+    AgentQuotaExceeded,
     AvailabilityOutcome,
     ChannelLimitExceeded,
     Done,
@@ -88,6 +89,8 @@ def reserve_answer(outcome: ReserveOutcome) -> Answer:
             raise sku_not_found(sku)
         case QuantityAboveLimit(sku, quantity_max):
             raise Problem("quantity_above_limit", f"At most {quantity_max} units of {sku} go into one reservation.")
+        case AgentQuotaExceeded():
+            raise _above_cap(outcome)
         case ChannelLimitExceeded(sku, limit, promised):
             raise Problem(
                 "channel_limit_exceeded",
@@ -125,6 +128,7 @@ def verb_answer(outcome: VerbOutcome, *, verb: str) -> Answer:
             raise Problem(
                 "agent_quota_exceeded",
                 "This reservation remembers as many Idempotency-Keys as it may. Repeat an earlier key, or use none.",
+                {"retryable": False},
             )
         case IdempotencyConflict():
             raise _idempotency_conflict()
@@ -388,6 +392,27 @@ def _out_of_stock(lines: Sequence[ShortLine], as_of_us: int) -> Problem:
     return Problem(
         "out_of_stock", "Nothing is held: there are not enough units for each line that is listed.", {"lines": rows}
     )
+
+
+def _above_cap(outcome: AgentQuotaExceeded) -> Problem:
+    """429: what the cap is, and when something of it comes free by itself."""
+    words = {
+        "open_holds": f"One caller has {outcome.limit} open reservations at most: commit or release one.",
+        "held_units": f"One caller holds {outcome.limit} units at most, and {outcome.current} are held: commit or "
+        "release some, or ask for fewer.",
+        "sku_share": f"One caller holds {outcome.limit} units of {outcome.sku} at most as it stands, and "
+        f"{outcome.current} are held: commit or release some, or ask for fewer.",
+        "expired_holds": f"{outcome.limit} holds were let expire in a short time: hold again after the pause, and "
+        "release what is not bought.",
+    }
+    advice, headers = Advice("give_up"), []
+    if outcome.retry_at_us is not None:
+        wait_us = max(1, outcome.retry_at_us - outcome.as_of_us)
+        advice = Advice("retry_after", retry_after_ms=-(-wait_us // 1000))
+        headers = [(b"retry-after", str(-(-wait_us // MICROSECONDS)).encode())]
+    about = {"cap": outcome.cap, "limit": outcome.limit, "current": outcome.current}
+    members = {**about, "advice": _advice(advice), "retryable": bool(headers)}
+    return Problem("agent_quota_exceeded", f"Nothing is held. {words[outcome.cap]}", members, headers)
 
 
 def _ended(reservation: Reservation, verb: str) -> Problem:

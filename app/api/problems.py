@@ -194,7 +194,7 @@ KINDS = _kinds(
     ("validation_failed", 422, "Validation failed", False, "Correct the fields that errors names."),
     ("idempotency_conflict", 422, "Idempotency conflict", False, "Use a new Idempotency-Key for a new request."),
     ("quantity_above_limit", 422, "Quantity above limit", False, "Ask for no more than the limit in detail."),
-    ("agent_quota_exceeded", 429, "Agent quota exceeded", False, "Finish what you hold before asking for more."),
+    ("agent_quota_exceeded", 429, "Agent quota exceeded", True, "Commit or release what you hold, then ask again."),
     ("rate_limited", 429, "Rate limited", True, "Wait as Retry-After says, and watch the RateLimit header."),
     ("backpressure", 429, "Backpressure", True, "Wait as Retry-After says, then repeat the call."),
     ("ledger_unavailable", 503, "Ledger unavailable", True, "Nothing happened: wait as Retry-After says, then repeat."),

@@ -65,7 +65,7 @@ def _declare_reserve(router: APIRouter, services: Services) -> None:
         **documented(
             ReservationAnswer, 201, "malformed_request", "sku_not_found", "out_of_stock", "body_too_large",
             "unsupported_media_type", "validation_failed", "idempotency_conflict", "quantity_above_limit",
-            "channel_limit_exceeded",
+            "channel_limit_exceeded", "agent_quota_exceeded",
         ),
     )  # fmt: skip
     @allow(AGENT, OPERATOR)
@@ -87,6 +87,7 @@ def _declare_reserve(router: APIRouter, services: Services) -> None:
             details=_details(body),
             idempotency=idempotency_of(request, body.agent_id, body),
             holder=caller.holder,
+            account=caller.account_for(body.agent_id),
         )
         if isinstance(outcome, Held) and not outcome.is_replayed:
             metrics.held_units_total.inc(sum(line.quantity for line in lines))

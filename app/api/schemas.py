@@ -374,6 +374,26 @@ class BackorderListAnswer(BaseModel):
     next_cursor: str | None
 
 
+class HoarderAnswer(BaseModel):
+    """An agent, by the key that it came with: what it holds, and what came of what it reserved in the window."""
+
+    agent_id: str
+    holder: str | None
+    open_reservations: Annotated[int, Field(ge=0)]
+    held_quantity: Annotated[int, Field(ge=0)]
+    reserved: Annotated[int, Field(ge=0)]
+    sold: Annotated[int, Field(ge=0)]
+    expired: Annotated[int, Field(ge=0)]
+    cooling_until: Time | None
+
+
+class HoarderListAnswer(BaseModel):
+    """Who holds most first, then who let most expire."""
+
+    items: list[HoarderAnswer]
+    next_cursor: None
+
+
 class ReviewAdviceAnswer(BaseModel):
     """What to do about it."""
 

@@ -30,6 +30,14 @@ class Caller:
             return None
         return Claim("holder", self.holder) if self.agent_id is None else Claim("agent", self.agent_id)
 
+    def account_for(self, agent_id: str) -> str:
+        """Under which name counts what it holds for an agent.
+
+        The agent's, where the key is bound to it or is an operator's; else its own, for it may name any agent.
+        """
+        is_believed = self.agent_id is not None or not self.holder or OPERATOR in self.scopes
+        return f"agent:{agent_id}" if is_believed else f"holder:{self.holder}"
+
     @property
     def claim_to_read(self) -> Claim | None:
         """Whose reservations it may see: a reader sees the ledger, and so anybody's."""

@@ -5,6 +5,7 @@ Statuses are listed in order of precedence, as the scripts decide them.
 
 from dataclasses import dataclass
 
+from app.domain.caps import Cap
 from app.domain.types import Line, Remaining, Reservation, Sku, SkuState
 
 
@@ -37,6 +38,21 @@ class QuantityAboveLimit:
 
     sku: Sku
     quantity_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentQuotaExceeded:
+    """The caller would hold more than its cap, `limit`; it has `current`. For a share of a SKU, of which.
+
+    `retry_at_us` (engine time) is when something of it may have changed by itself; None where nothing will.
+    """
+
+    cap: Cap
+    limit: int
+    current: int
+    retry_at_us: int | None
+    as_of_us: int
+    sku: Sku | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +89,15 @@ class OutOfStock:
     as_of_us: int
 
 
-ReserveOutcome = IdempotencyConflict | SkuNotFound | QuantityAboveLimit | ChannelLimitExceeded | OutOfStock | Held
+ReserveOutcome = (
+    IdempotencyConflict
+    | SkuNotFound
+    | QuantityAboveLimit
+    | AgentQuotaExceeded
+    | ChannelLimitExceeded
+    | OutOfStock
+    | Held
+)
 
 
 # Verbs on a reservation

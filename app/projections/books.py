@@ -1,5 +1,6 @@
 """What the entries of a partition add up to so far: SKUs, reservations, orders; and the arithmetic they all share."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -8,7 +9,17 @@ from app.domain.errors import LedgerBroken
 from app.domain.orders import ORDER_KEPT_US, ORDER_RETENTION_US, Order
 from app.domain.types import Allocation, Line, Sku, Token
 from app.projections.expectations import expect
-from app.projections.replayed import SOLD, Record, Stock, put_order, put_record, put_stock
+from app.projections.replayed import (
+    OPEN,
+    SOLD,
+    Account,
+    Record,
+    Stock,
+    put_account,
+    put_order,
+    put_record,
+    put_stock,
+)
 from app.store.commands import SEEN_RETENTION_MS
 from app.store.keys import PartitionKeys
 from app.store.state import State
@@ -25,6 +36,7 @@ class Books:
     records: dict[Token, Record] = field(default_factory=dict)
     orders: dict[tuple[str, str], Order] = field(default_factory=dict)
     categories: dict[str, dict[str, str]] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
     seen: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def state(self) -> State:
@@ -37,6 +49,12 @@ class Books:
                 state.hashes[keys.category(category)] = fields
         for token, record in self.records.items():
             put_record(state, keys, token, record, kept_us=self._kept_us(record))
+        held: defaultdict[str, dict[Token, Record]] = defaultdict(dict)
+        for token, record in self.records.items():
+            if record.account and record.status in OPEN:
+                held[record.account][token] = record
+        for name, account in self.accounts.items():
+            put_account(state, keys, name, account, held[name])
         for order in self.orders.values():
             put_order(state, keys, order)
         for key, (text, at_us) in self.seen.items():
@@ -87,6 +105,13 @@ class Books:
         """Of what is withheld from sale, the entry says one of these."""
         expect(entry, entry.safety_stock in withheld, f"withholds {entry.safety_stock} units, not {min(withheld)}")
         stock.safety_stock = entry.safety_stock or 0
+
+    def note_account(self, record: Record, first: Entry) -> None:
+        """A reservation came into its account, or left it by this command."""
+        account = self.accounts.setdefault(record.account, Account())
+        if first.type == "reservation.expired" and first.data:
+            account.note_expiry(first.data)
+        account.rests_since_us = first.at_us
 
     def give_back(self, token: Token, entry: Entry, *, reserved: int = 0, committed: int = 0) -> None:
         """Units come back: those promised beyond stock first."""

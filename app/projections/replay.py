@@ -46,6 +46,7 @@ from app.store.state import State
 # A keyed request may take its token again once the engine has forgotten the record. It keeps one for a day at least,
 # by its wall clock; half of that forgives the wall clock's jumps.
 TOKEN_REST_US_MIN = 12 * 3600 * 1_000_000
+OF_CALLER = frozenset({"holder", "account"})  # what a hold says of who came, besides what they said
 
 
 class Replay:
@@ -215,10 +216,12 @@ class Replay:
             raise LedgerBroken(first.sequence, "is about a reservation that never was")
         is_same = (first.agent_id, first.channel) == (record.agent_id, record.channel)
         expect(first, is_same, "is another agent's or channel's than the reservation")
-        deadline_us = record.expires_us
+        deadline_us, was_open = record.expires_us, record.status in OPEN
         news = self._apply_verb(token, record, command)
         expect(first, first.expires_us == record.expires_us, f"moves the deadline from {deadline_us}")
         record.last_sequence = last.sequence
+        if record.account and was_open and record.status not in OPEN:
+            self._books.note_account(record, first)
         return None if news is None else Applied(news, news.corrections())
 
     def _remember(self, head: Sequence[Entry]) -> None:
@@ -296,18 +299,21 @@ class Replay:
         assert first.channel is not None
         assert first.expires_us is not None
         expect(first, first.expires_us > first.at_us, "holds until a time that has passed")
-        details = {name: value for name, value in first.data.items() if name != "holder"}
+        details = {name: value for name, value in first.data.items() if name not in OF_CALLER}
         self.records[token] = Record(
             agent_id=first.agent_id,
             channel=first.channel,
             details=msgspec.json.encode(details).decode() if details else "",
             fingerprint=str(first.data.get("fingerprint", "")),
             holder=str(first.data.get("holder", "")),
+            account=str(first.data.get("account", "")),
             lines=tuple(lines),
             created_us=first.at_us,
             expires_us=first.expires_us,
             sequence=command[-1].sequence,
         )
+        if self.records[token].account:
+            self._books.note_account(self.records[token], first)
 
     def _move_deadline(self, record: Record, command: Sequence[Entry]) -> None:
         first = command[0]

@@ -1,7 +1,10 @@
 """What the entries of a partition leave behind: its SKUs and reservations, and the keys that an engine has for them."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from app.domain.facts import Count, Facts
 from app.domain.orders import ORDER_KEPT_US, Order, OrderLine
@@ -11,6 +14,7 @@ from app.store.state import State
 
 OPEN = frozenset({"held", "payment_pending"})
 LIVE = OPEN | {"pending_reconciliation"}
+ACCOUNT_KEPT_US = 24 * 3600 * 1_000_000
 SOLD = frozenset({"committed", "fulfilled"})
 
 
@@ -88,6 +92,25 @@ class Stock:
 
 
 @dataclass(slots=True)
+class Account:
+    """What is remembered of a caller that let holds expire, where that is capped: see lua/includes/account.lua.
+
+    What it holds are its open reservations.
+    """
+
+    expired: int = 0
+    expired_since_us: int = 0
+    cooling_until_us: int = 0
+    rests_since_us: int = 0  # when the last reservation left it
+
+    def note_expiry(self, data: Mapping[str, object]) -> None:
+        """Takes what the entry of an expiry says of it."""
+        self.expired = msgspec.convert(data.get("expired", 0), int)
+        self.expired_since_us = msgspec.convert(data.get("expired_since_us", 0), int)
+        self.cooling_until_us = msgspec.convert(data.get("cooling_until_us", self.cooling_until_us), int)
+
+
+@dataclass(slots=True)
 class Record:
     """A reservation as the entries so far leave it: see lua/includes/reservation.lua."""
 
@@ -110,6 +133,7 @@ class Record:
     has_order: bool = False  # one of its own, named by its token
     is_parted: bool = False  # sold when the ledger had other partitions: what became of it by its order is only told
     allocations: tuple[Allocation, ...] = ()
+    account: str = ""
     remembered: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -162,6 +186,26 @@ def put_record(state: State, keys: PartitionKeys, token: Token, record: Record, 
     if record.status in LIVE:
         for key in (keys.deadlines, *(keys.holds(line.sku) for line in record.current_lines)):
             state.zsets.setdefault(key, {})[token] = str(record.expires_us)
+
+
+def put_account(
+    state: State, keys: PartitionKeys, name: str, account: Account, records: Mapping[Token, Record]
+) -> None:
+    """Adds the keys of an account with these open reservations; the engine forgets one that has none."""
+    units = Counter[Sku]()
+    for record in records.values():
+        for line in record.current_lines:
+            units[line.sku] += line.quantity
+    noted = ("expired", "expired_since_us", "cooling_until_us")
+    fields = {name: str(value) for name in noted if (value := getattr(account, name))}
+    fields |= {f"units\t{sku}": str(quantity) for sku, quantity in units.items()}
+    if units:
+        fields["units"] = str(units.total())
+        state.zsets[keys.account_holds(name)] = {token: str(record.expires_us) for token, record in records.items()}
+    elif fields:
+        state.expires_at_us[keys.account(name)] = account.rests_since_us + ACCOUNT_KEPT_US
+    if fields:
+        state.hashes[keys.account(name)] = fields
 
 
 def put_order(state: State, keys: PartitionKeys, order: Order) -> None:
@@ -249,6 +293,7 @@ def _record_fields(record: Record) -> dict[str, str]:
         "details": record.details or None,
         "fingerprint": record.fingerprint if record.details else None,
         "holder": record.holder or None,
+        "account": record.account or None,
         "remaining_lines": None if record.remaining is None else format_lines(record.remaining),
         "committed_lines": None if record.committed is None else format_lines(record.committed),
         "last_sequence": None if record.last_sequence is None else str(record.last_sequence),

@@ -24,6 +24,7 @@ class ReserveArgs(NamedTuple):
     fingerprint: str
     details: bytes
     holder: str
+    account: str
 
 
 class ReserveReply(NamedTuple):
@@ -339,6 +340,7 @@ class OpenPartitionArgs(NamedTuple):
     sequence_seen: int
     take_clock: int
     committed_retention_ms: int
+    caps: str
 
 
 class OpenPartitionReply(NamedTuple):

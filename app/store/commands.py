@@ -13,12 +13,9 @@ from app.domain.errors import EngineBusy, EngineCorrupt, EngineError
 from app.domain.outcomes import (
     AdjustOutcome,
     AvailabilityOutcome,
-    ChannelLimitExceeded,
     Done,
     Held,
-    IdempotencyConflict,
     PutSkuOutcome,
-    QuantityAboveLimit,
     ReservationEnded,
     ReservationNotFound,
     ReserveOutcome,
@@ -31,10 +28,10 @@ from app.domain.outcomes import (
 from app.domain.types import Allocation, Line, Reservation, Sku, Token
 from app.store import calls
 from app.store.decoding import (
+    RESERVE_REFUSALS,
     STOCK_REFUSALS,
     VERB_REFUSALS,
     decode_lines,
-    decode_out_of_stock,
     decode_remaining,
     decode_reservation,
     decode_sku,
@@ -100,10 +97,12 @@ class Commands:
         details: Mapping[str, object] | None,
         idempotency: Idempotency | None,
         holder: str = "",
+        account: str = "",
     ) -> ReserveOutcome:
         """Holds the lines, all or nothing. Each SKU comes once, and all are of one partition.
 
-        `holder` is whose key it came with, empty where it came with none.
+        `holder` is whose key it came with, empty where it came with none; `account` where it counts, if anything is
+        capped: see `Caller.account_for`.
         """
         keys = self._keyspace.of_sku(lines[0].sku)
         token = self._token(keys, idempotency)
@@ -116,7 +115,7 @@ class Commands:
             pairs += (line.sku, line.quantity)
         args = calls.ReserveArgs(
             self.not_after_us(keys), token, agent_id, channel, ttl_us, int(allow_backorder), fingerprint, encoded,
-            holder,
+            holder, account,
         )  # fmt: skip
         reply = calls.ReserveReply(*await self.call("reserve", keys, script_keys, (*args, *pairs)))
         return self._reserve_outcome(keys, args, reply)
@@ -124,38 +123,26 @@ class Commands:
     def _reserve_outcome(
         self, keys: PartitionKeys, args: calls.ReserveArgs, reply: calls.ReserveReply
     ) -> ReserveOutcome:
-        match reply.status:
-            case b"held" | b"replayed":
-                sequence = int(reply.sequence)
-                self._partitions.saw(keys.index, sequence)
-                reservation = Reservation(
-                    token=Token(args.token),
-                    status=reply.state.decode(),
-                    agent_id=args.agent,
-                    channel=args.channel,
-                    order_id="",
-                    details=args.details,
-                    created_at_us=int(reply.created_us),
-                    expires_at_us=int(reply.expires_us),
-                    sequence=sequence,
-                    lines=decode_lines(reply.lines),
-                    remaining=decode_remaining(reply.availability),
-                )
-                return Held(reservation, is_replayed=reply.status == b"replayed")
-            case b"out_of_stock":
-                return decode_out_of_stock(reply)
-            case b"sku_not_found":
-                return SkuNotFound(Sku(reply.lines.decode()))
-            case b"quantity_above_limit":
-                sku, quantity_max = reply.lines.decode().split("\t")
-                return QuantityAboveLimit(Sku(sku), int(quantity_max))
-            case b"channel_limit_exceeded":
-                sku, limit, promised = reply.lines.decode().split("\t")
-                return ChannelLimitExceeded(Sku(sku), int(limit), int(promised))
-            case b"idempotency_conflict":
-                return IdempotencyConflict()
-            case _:
-                raise _unexpected("reserve", reply.status)
+        if refusal := RESERVE_REFUSALS.get(reply.status):
+            return refusal(reply)
+        if reply.status not in (b"held", b"replayed"):
+            raise _unexpected("reserve", reply.status)
+        sequence = int(reply.sequence)
+        self._partitions.saw(keys.index, sequence)
+        reservation = Reservation(
+            token=Token(args.token),
+            status=reply.state.decode(),
+            agent_id=args.agent,
+            channel=args.channel,
+            order_id="",
+            details=args.details,
+            created_at_us=int(reply.created_us),
+            expires_at_us=int(reply.expires_us),
+            sequence=sequence,
+            lines=decode_lines(reply.lines),
+            remaining=decode_remaining(reply.availability),
+        )
+        return Held(reservation, is_replayed=reply.status == b"replayed")
 
     async def commit(
         self,

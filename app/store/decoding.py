@@ -1,22 +1,28 @@
 """Between the engine's text and the domain's values; replies are asserted as they are decoded."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from app.domain.callers import Claim
+from app.domain.caps import Cap, Caps
 from app.domain.outcomes import (
     AboveLimit,
+    AgentQuotaExceeded,
+    ChannelLimitExceeded,
     IdempotencyConflict,
     LifetimeExceeded,
     LocationShort,
     OutOfStock,
+    QuantityAboveLimit,
     QuantityExceeds,
     ReservationNotFound,
+    ReserveOutcome,
     Shortfall,
     ShortLine,
+    SkuNotFound,
     StockBelowZero,
     TooManyAllocations,
     TooManyKeys,
@@ -64,7 +70,28 @@ def decode_remaining(text: bytes) -> tuple[Remaining, ...]:
     return tuple(remaining)
 
 
-def decode_out_of_stock(reply: ReserveReply) -> OutOfStock:
+def encode_caps(caps: Caps) -> str:
+    """Caps as lua/includes/caps.lua reads them; empty where there are none."""
+    limits = (caps.open_holds, caps.held_units, caps.sku_share_basis_points, caps.expired_holds)
+    if not caps.is_any:
+        return ""
+    return "\t".join([*("" if limit is None else str(limit) for limit in limits), str(caps.cooldown_us)])
+
+
+def _decode_quota(reply: ReserveReply) -> AgentQuotaExceeded:
+    """A refused reserve's row of the cap that it would break, see lua/includes/caps.lua."""
+    cap, limit, current, retry_at_us, sku = reply.lines.decode().split("\t")
+    return AgentQuotaExceeded(
+        cap=msgspec.convert(cap, Cap),
+        limit=int(limit),
+        current=int(current),
+        retry_at_us=int(retry_at_us) or None,
+        as_of_us=int(reply.now_us),
+        sku=Sku(sku) if sku else None,
+    )
+
+
+def _decode_out_of_stock(reply: ReserveReply) -> OutOfStock:
     """A refused reserve's rows of what a line is short of, see lua/includes/shortage.lua."""
     remaining = {row.sku: row for row in decode_remaining(reply.availability)}
     short = []
@@ -83,6 +110,27 @@ def decode_out_of_stock(reply: ReserveReply) -> OutOfStock:
             )
         )
     return OutOfStock(tuple(short), int(reply.now_us))
+
+
+def _decode_above_limit(reply: ReserveReply) -> QuantityAboveLimit:
+    sku, quantity_max = reply.lines.decode().split("\t")
+    return QuantityAboveLimit(Sku(sku), int(quantity_max))
+
+
+def _decode_channel_limit(reply: ReserveReply) -> ChannelLimitExceeded:
+    sku, limit, promised = reply.lines.decode().split("\t")
+    return ChannelLimitExceeded(Sku(sku), int(limit), int(promised))
+
+
+# What a refused reserve says by its status and its lines.
+RESERVE_REFUSALS: dict[bytes, Callable[[ReserveReply], ReserveOutcome]] = {
+    b"idempotency_conflict": lambda _: IdempotencyConflict(),
+    b"sku_not_found": lambda reply: SkuNotFound(Sku(reply.lines.decode())),
+    b"quantity_above_limit": _decode_above_limit,
+    b"agent_quota_exceeded": _decode_quota,
+    b"channel_limit_exceeded": _decode_channel_limit,
+    b"out_of_stock": _decode_out_of_stock,
+}
 
 
 def decode_reservation(token: Token, reply: ReservationReply) -> Reservation:

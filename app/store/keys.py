@@ -75,6 +75,14 @@ class PartitionKeys:
         """Hash: what the outside said of each of its locations; see lua/includes/facts.lua."""
         return f"{self.prefix}facts:{sku}"
 
+    def account(self, name: str) -> str:
+        """Hash: what a caller holds, where that is capped; see lua/includes/account.lua."""
+        return f"{self.prefix}{name}"
+
+    def account_holds(self, name: str) -> str:
+        """Sorted set: token -> deadline in us of its open reservations."""
+        return f"{self.prefix}account_holds:{name}"
+
     def order(self, channel: str, order_id: str) -> str:
         """Hash: what is known of an order, whoever told it; see lua/includes/orders.lua. Neither id has a TAB."""
         return f"{self.prefix}order:{channel}\t{order_id}"

@@ -6,16 +6,19 @@ from collections.abc import Mapping
 import structlog
 from redis.exceptions import NoPermissionError, ResponseError
 
+from app.domain.caps import Caps
 from app.domain.errors import StartupError
 from app.store.calls import OpenPartitionArgs, OpenPartitionReply
 from app.store.checks import CONFIG_NAMES, INFO_SECTIONS, check_engine, refuse_unsafe
 from app.store.clock import EngineClock
+from app.store.decoding import encode_caps
 from app.store.keys import Keyspace
 from app.store.pipeline import Opening
 from app.store.scripts import Script
 
 SCHEMA_VERSION = 2
 SECRET_BYTES = 32
+KEEP_CAPS = "keep"  # as another gateway had them set
 
 log = structlog.get_logger()
 
@@ -24,12 +27,19 @@ class Partitions:
     """What this gateway knows of the partitions it opened: clock and secret of each, the highest sequence seen."""
 
     def __init__(
-        self, keyspace: Keyspace, scripts: Mapping[str, Script], *, retention_ms: int, committed_retention_ms: int
+        self,
+        keyspace: Keyspace,
+        scripts: Mapping[str, Script],
+        *,
+        retention_ms: int,
+        committed_retention_ms: int,
+        caps: Caps | None,
     ) -> None:
         self._keyspace = keyspace
         self._scripts = scripts
         self._retention_ms = retention_ms
         self._committed_retention_ms = committed_retention_ms
+        self._caps = KEEP_CAPS if caps is None else encode_caps(caps)
         self._is_first_time = True
         self.clocks = [EngineClock() for _ in keyspace.partitions]
         self.secrets: list[bytes] = [b""] * len(keyspace.partitions)
@@ -67,6 +77,7 @@ class Partitions:
             sequence_seen=self.sequences[index],
             take_clock=int(self._is_first_time),
             committed_retention_ms=self._committed_retention_ms,
+            caps=self._caps,
         )
         raw = await opening.command("EVALSHA", script.sha, 3, keys.meta, keys.ledger, keys.deadlines, *args)
         reply = OpenPartitionReply(*raw)

@@ -58,7 +58,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """A partition's own hash. Engine time (us) is the wall clock plus `offset_us`."""
+    """A partition's own hash. Engine time (us) is the wall clock plus `offset_us`; caps: see lua/includes/caps.lua."""
 
     schema_version: int
     partition: int
@@ -69,6 +69,7 @@ class Meta:
     sequence: int
     wall_us: int
     offset_us: int
+    caps: str = ""
 
     @property
     def now_us(self) -> int:
@@ -204,7 +205,7 @@ async def write_entries(client: Redis, keys: PartitionKeys, entries: Sequence[En
 async def write_state(client: Redis, keys: PartitionKeys, state: State, meta: Meta) -> None:
     """Writes every key that is not past its time, and meta last: a partition written in part cannot be opened."""
     await _write(client, _state_commands(state, meta.now_us))
-    fields = {name: getattr(meta, name) for name in Meta.__slots__}
+    fields = {name: value for name in Meta.__slots__ if (value := getattr(meta, name)) != ""}
     await _write(client, [("DEL", keys.meta, keys.readers), ("HSET", keys.meta, *_flat(fields))])
 
 

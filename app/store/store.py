@@ -52,10 +52,12 @@ def make_store(
     url: str,
     replaced_includes: Mapping[str, str] | None = None,
     *,
+    sets_caps: bool = False,
     may_be_away: bool = False,
 ) -> Store:
     """The store for the engine at `url`; enter it to connect. `replaced_includes` is for tests: see `load_scripts`.
 
+    A gateway that serves sets what one caller may hold, as its settings have it; what else opens a store leaves that.
     An engine that `may_be_away` is connected to when it comes.
     """
     scripts: dict[str, Script] = load_scripts(replaced_includes)
@@ -66,6 +68,7 @@ def make_store(
         scripts,
         retention_ms=settings.record_retention_seconds * 1000,
         committed_retention_ms=settings.committed_retention_seconds * 1000,
+        caps=settings.caps if sets_caps else None,
     )
     # retry=None: a call that lost its answer may have run, so nothing is ever sent twice (docs/promises.md).
     pipelined = BlockingConnectionPool.from_url(url, protocol=2, retry=None, socket_timeout=None, max_connections=1)

@@ -16,7 +16,7 @@ local CLOCK_STEP_US_MAX = 60000000
 local CLOCK_STORED_AGE_US_MAX = 30000000
 
 local function begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
-  local meta = redis.call('HMGET', meta_key, 'sequence', 'wall_us', 'offset_us')
+  local meta = redis.call('HMGET', meta_key, 'sequence', 'wall_us', 'offset_us', 'caps')
   if not (meta[1] and meta[2] and meta[3]) then
     return error(redis.error_reply('INVARIANT the partition has no meta hash: it was never opened, or it was wiped'))
   end
@@ -37,7 +37,7 @@ local function begin_command(meta_key, ledger_key, deadlines_key, not_after_us)
   return {
     prefix = meta_key:sub(1, -5), -- 'lastunit:{T}:meta' without 'meta'
     meta_key = meta_key, ledger_key = ledger_key, deadlines_key = deadlines_key,
-    sequence = tonumber(meta[1]),
+    sequence = tonumber(meta[1]), caps = meta[4], -- what one caller may hold: see includes/caps.lua
     now_us = wall_us + offset_us, now = decimal(wall_us + offset_us), offset_us = offset_us,
   }
 end

@@ -22,6 +22,11 @@ local function load_lines(command, record, lines, pool)
       return error(redis.error_reply('INVARIANT the balances are below what a reservation holds'))
     end
   end
+  if record.account and record.is_open then
+    -- @include account
+    record.in_account = load_account(command, record.account, lines)
+    record.held_lines = parse_lines(record.remaining_lines)
+  end
 end
 
 -- Gives `quantity` units of a line back: those it was promised beyond stock first, then units on hand.
@@ -43,9 +48,13 @@ local function sell(line, quantity)
   balances.committed = decimal(balances.committed + quantity)
 end
 
--- Puts a reservation's deadline into the two indexes, or takes it out.
+-- Puts a reservation's deadline into the indexes, or takes it out. One that leaves them leaves its account too: it has
+-- ended, or it is sold.
 local function store_deadline(command, record, lines)
   redis.call('ZADD', command.deadlines_key, record.expires, record.token)
+  if record.in_account then
+    redis.call('ZADD', record.in_account.holds_key, record.expires, record.token)
+  end
   for _, line in ipairs(lines) do
     redis.call('ZADD', line.holds_key, record.expires, record.token)
   end
@@ -55,6 +64,11 @@ local function drop_deadline(command, record, lines)
   redis.call('ZREM', command.deadlines_key, record.token)
   for _, line in ipairs(lines) do
     redis.call('ZREM', line.holds_key, record.token)
+  end
+  if record.in_account then
+    -- @include account
+    leave_account(record.in_account, record.token, record.held_lines)
+    record.in_account = nil
   end
 end
 

@@ -10,13 +10,15 @@
 --   allocations       where the units of a sale are to be taken from, see includes/allocations.lua
 --   has_order         1 where an order of its own, named by its token, was heard of: see includes/orders.lua
 --   holder            who holds the key that it was reserved with, where it came with one
+--   account           the account that it is in while it is open, where caps are set: see includes/account.lua
 --   details           JSON of the caller (reference, metadata, ...); scripts never look inside
 --   key:<hash>        the remembered answer of a later verb that came with an Idempotency-Key
 local function load_reservation(command, reservation_key, token)
   local f = redis.call(
     'HMGET', reservation_key,
     'status', 'agent', 'channel', 'lines', 'created_us', 'expires_us', 'sequence', 'details',
-    'remaining_lines', 'committed_lines', 'last_sequence', 'order_id', 'first_expires_us', 'has_order'
+    'remaining_lines', 'committed_lines', 'last_sequence', 'order_id', 'first_expires_us', 'has_order',
+    'account'
   )
   if not f[1] then
     return nil
@@ -25,7 +27,7 @@ local function load_reservation(command, reservation_key, token)
     key = reservation_key, token = token, status = f[1], agent = f[2], channel = f[3], lines = f[4],
     created = f[5], expires = f[6], sequence = f[11] or f[7], details = f[8] or '',
     remaining_lines = f[9] or f[4], committed_lines = f[10] or f[9] or f[4], order_id = f[12] or '',
-    first_expires = f[13], has_order = f[14] == '1',
+    first_expires = f[13], has_order = f[14] == '1', account = f[15],
   }
   record.is_of_order = record.order_id ~= '' or record.has_order
   local status = record.status

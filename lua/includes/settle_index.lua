@@ -9,7 +9,11 @@ local function settle(command, record)
   local is_sale = record.status == 'pending_reconciliation'
   local kind = is_sale and 'reservation.committed' or 'reservation.expired'
   local reason = record.status == 'payment_pending' and 'payment_expired' or ''
-  local news
+  local news, data = nil, ''
+  if record.in_account then
+    -- @include caps
+    data = note_expiry(command, record.in_account, tonumber(record.expires))
+  end
   if is_sale and record.is_of_order then
     -- @include sell_to_order
     news = open_order(command, record, '', lines)
@@ -24,7 +28,7 @@ local function settle(command, record)
     else
       give_back(line, quantity, 'reserved')
     end
-    append_reservation_entry(command, kind, record, line, decimal(quantity), reason, '')
+    append_reservation_entry(command, kind, record, line, decimal(quantity), reason, data)
     store_balances(command, line, record)
   end
   drop_deadline(command, record, lines)

@@ -4,10 +4,12 @@ What was due is settled where the ledger says so, for a command settles only som
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
 from app.api.answers import availability_payload, reservation_payload
+from app.domain.caps import NO_CAPS, Caps
 from app.domain.entries import Entry
 from app.domain.outcomes import Done, Held, SkuAnswered
 from app.domain.types import Line, Sku, Token
@@ -32,8 +34,8 @@ class Misfit(AssertionError):
 class Follower(Oracle):
     """Lives through one partition's ledger, a command at a time."""
 
-    def __init__(self) -> None:
-        super().__init__(LIMITS)
+    def __init__(self, caps: Caps = NO_CAPS) -> None:
+        super().__init__(replace(LIMITS, caps=caps))
         self._live: dict[Token, Record] = {}
 
     def follow(self, command: Sequence[Entry], asked: Asked | None, answers: Iterable[Answer]) -> None:
@@ -62,7 +64,8 @@ class Follower(Oracle):
             lines = [Line(Sku(line["sku"]), line["quantity"]) for line in body["lines"]]
             return self.reserve(
                 lines, agent_id=body["agent_id"], channel="direct", ttl_us=_us(body), token=Token(str(head.token)),
-                allow_backorder=body["allow_backorder"], request=Request(scope=scope, fingerprint=fingerprint),
+                allow_backorder=body["allow_backorder"],
+                request=Request(scope=scope, fingerprint=fingerprint, account=f"agent:{body['agent_id']}"),
             )  # fmt: skip
         request = Request({}, scope, str(head.data["key"]), fingerprint)
         if verb == "adjust":
@@ -110,8 +113,11 @@ class Follower(Oracle):
         due = [record for record in self._live.values() if record.status in LIVE and record.deadline_us <= self.now_us]
         return [record for record in due if sku in (None, *record.skus)]
 
-    def _settle(self, skus: Iterable[Sku]) -> bool:
+    def _settle(self, skus: Iterable[Sku], account: str = "") -> bool:
         return True
+
+    def _open_in(self, account: str) -> list[Record]:
+        return [record for record in self._live.values() if record.account == account and record.status in OPEN]
 
     def _next_release_us(self, sku: Sku) -> int | None:
         holds = [record for record in self._live.values() if record.status in OPEN and sku in record.skus]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from typing import Any
 
+from app.domain.caps import NO_CAPS, Caps
 from app.domain.entries import Entry
 from app.domain.types import Token
 from app.store.keys import Keyspace, derived_token, idempotency_hash
@@ -25,7 +26,7 @@ DONE = (200, 201)
 # A refusal of these says what state the call met; of a reservation, how that had ended.
 REFUSED = (409, 410)
 COMES_AGAIN = (429, 503)
-NOTHING_HAPPENED = ("ledger_unavailable", "busy", "backpressure")
+NOTHING_HAPPENED = ("ledger_unavailable", "busy", "backpressure", "agent_quota_exceeded")
 ENDS = ("committed", "released", "expired", "voided")
 BALANCES = ("on_hand", "reserved", "committed", "backordered", "available")
 
@@ -105,7 +106,7 @@ class History:
         return idempotency_hash(self.secret, *call.scope)
 
 
-def violations(history: History, *, is_clock_true: bool = True) -> list[str]:
+def violations(history: History, *, is_clock_true: bool = True, caps: Caps = NO_CAPS) -> list[str]:
     """All that cannot be, in words; empty for a run in which every promise was kept."""
     found = [*_torn(history.entries), *_unbalanced(history.entries), *_ended_twice(history)]
     for check in (_unexpected, _not_once, _happened_all_the_same, _unordered, _misread):
@@ -113,15 +114,15 @@ def violations(history: History, *, is_clock_true: bool = True) -> list[str]:
     if is_clock_true:
         found += _ghosts(history)
     try:
-        follow(history)
+        follow(history, caps)
     except Misfit as misfit:
         found.append(str(misfit))
     return found
 
 
-def follow(history: History) -> Follower:
+def follow(history: History, caps: Caps = NO_CAPS) -> Follower:
     """The oracle after it lived through the ledger. Raises Misfit at the first command or answer that is not so."""
-    follower = Follower()
+    follower = Follower(caps)
     for command in history.commands:
         call = history.call_of(command)
         answers = [attempt.answer for attempt in call.attempts if attempt.is_acknowledged] if call else []

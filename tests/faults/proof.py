@@ -4,6 +4,7 @@ import asyncio
 import random
 from typing import Any
 
+from app.domain.caps import NO_CAPS, Caps
 from app.domain.entries import Entry
 from app.store.ledger import decode_entry, sequence_of
 from tests.faults.history import KEYS, History, violations
@@ -44,6 +45,7 @@ def prove(
     *,
     is_clock_true: bool = True,
     is_prompt: bool = True,
+    caps: Caps = NO_CAPS,
 ) -> History:
     """The history of a shop that has closed is without violations, and so is the engine's state.
 
@@ -52,7 +54,7 @@ def prove(
     if gateway:
         shop.ask_again(gateway, ASKED_AGAIN, random.Random(0))
     history = History(shop.calls, *entries_of(home), wall_offset=shop.wall_offset)
-    found = violations(history, is_clock_true=is_clock_true)
+    found = violations(history, is_clock_true=is_clock_true, caps=caps)
     assert not found, f"{len(found)} violations:\n" + "\n".join(found[:SHOWN_MAX])
     assert shop.unanswered == 0 or not is_prompt, "an answer took longer than one may"
     assert asyncio.run(home.verify()).difference is None

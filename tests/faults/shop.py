@@ -33,15 +33,23 @@ class Shop:
     """Open until the end of the `with`. `calls` is what happened so far; `seconds_max` the slowest answer."""
 
     def __init__(
-        self, gateway: Gateway, chance: random.Random, *, agents: int = AGENTS, leaves: float = 0.0, lines_min: int = 1
+        self,
+        gateway: Gateway,
+        chance: random.Random,
+        *,
+        agents: int = AGENTS,
+        hoarders: int = 0,
+        leaves: float = 0.0,
+        lines_min: int = 1,
     ) -> None:
-        """A share of calls is left before its answer; a basket has so many lines at least."""
+        """A share of calls is left before its answer; a basket has so many lines at least. Hoarders never buy."""
         self.calls: list[Call] = []
         self.skus = [f"sku-{number}" for number in range(SKUS)]
-        self.peer = gateway.peer
+        self.peers = [gateway.peer]  # where an agent connects, to any of them
         self.leaves = leaves
         self.lines_min = lines_min
-        self._chances = [random.Random(chance.random()) for _ in range(agents)]
+        self.agents = agents
+        self._chances = [random.Random(chance.random()) for _ in range(agents + hoarders)]
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), name="shop")
         self._failures: list[BaseException] = []
@@ -143,6 +151,8 @@ class _Client:
             self._look,
             self._count,
         )
+        if self._number >= self._shop.agents:
+            ways = (self._forget, self._forget, self._change_its_mind, self._prolong)
         try:
             while not self._shop.is_over:
                 await self._chance.choice(ways)()
@@ -170,6 +180,10 @@ class _Client:
 
     async def _forget(self) -> None:
         await self._reserve()
+
+    async def _prolong(self) -> None:
+        if held := await self._reserve():
+            await self._verb(held, "extend", {"ttl_seconds": 40})
 
     async def _look(self) -> None:
         await self._call("GET", f"skus/{self._chance.choice(self._shop.skus)}/availability")
@@ -222,7 +236,7 @@ class _Client:
         leaves = self._chance.random() < self._shop.leaves
         try:
             if self._agent is None:
-                reader, self._writer = await asyncio.open_connection(*self._shop.peer)
+                reader, self._writer = await asyncio.open_connection(*self._chance.choice(self._shop.peers))
                 self._agent = Agent(reader, self._writer)
             async with asyncio.timeout(self._chance.uniform(0, LEAVES_SECONDS_MAX) if leaves else ANSWER_SECONDS_MAX):
                 return await self._agent.send(wire)

@@ -52,6 +52,7 @@ METHODS = {
     "/inventory/v1/ledger": ["GET"],
     "/inventory/v1/admin/backorders": ["GET"],
     "/inventory/v1/admin/reviews": ["GET"],
+    "/inventory/v1/admin/hoarders": ["GET"],
     "/inventory/v1/admin/reconciliations": ["GET", "POST"],
     "/inventory/v1/admin/breakers": ["GET"],
     "/inventory/v1/admin/breakers/{name}": ["PUT"],

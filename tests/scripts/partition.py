@@ -22,11 +22,13 @@ TTL_US = 10 * SECOND_US
 CATEGORY = "flowers"
 DAY_MS = 24 * 3600 * 1000
 DEFAULTS: dict[str, object] = {
+    "account": "agent:agent",
     "agent": "agent",
     "allow_backorder": 0,
     "amount": 10,
     "amount_us": TTL_US,
     "authorities": "main\terp",
+    "caps": "",
     "channel": "direct",
     "claim": "",
     "committed_retention_ms": 30 * DAY_MS,

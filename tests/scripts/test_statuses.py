@@ -153,6 +153,13 @@ def of_a_limited_channel(partition: Partition, name: str) -> Reply:
     return partition(name, "A", 2)
 
 
+def of_a_capped_caller(partition: Partition, name: str) -> Reply:
+    partition.open(caps="1\t\t\t\t60000000")
+    partition.stock("A", 10)
+    partition.hold("A", 1)
+    return partition(name, "A", 1)
+
+
 def with_stock(**given: object) -> Scene:
     def scene(partition: Partition, name: str) -> Reply:
         partition.stock("A", 10)
@@ -192,6 +199,7 @@ SCENES: dict[str, Scene] = {
     "transfer stock_below_zero": with_stock(quantity=11),
     "put_sku sku_not_found": without_stock(may_create=0),
     "put_sku created": without_stock(),
+    "reserve agent_quota_exceeded": of_a_capped_caller,
     "reserve channel_limit_exceeded": of_a_limited_channel,
     "reserve quantity_above_limit": of_a_limited_sku,
     "reserve out_of_stock": of_an_empty_sku,

@@ -74,6 +74,7 @@ class Machine(RuleBasedStateMachine):
 
     def _reserve(self, lines: list[Line], *, agent_id: str, channel: str, key: Key, **how: Any) -> list[Token]:
         idempotency = idempotency_of(key, "reserve", agent_id, channel)
+        how = {"account": f"agent:{agent_id}", **how}
         reserve = self._twin.reserve(lines, agent_id=agent_id, channel=channel, idempotency=idempotency, **how)
         outcome = self._run(reserve)
         return [outcome.reservation.token] if isinstance(outcome, Held) else []

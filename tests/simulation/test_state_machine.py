@@ -6,6 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, initialize, multiple, rule
 
+from app.domain.caps import NO_CAPS, Caps
 from app.domain.types import Line, Sku, Token
 from tests.engines import Engine
 from tests.simulation.machine import (
@@ -45,6 +46,15 @@ keys = st.sampled_from([None, None, None, ("k1", "a request"), ("k1", "another r
 if_match = st.sampled_from(["", "", "", "", "*", "0", "3"])
 durations_us = st.sampled_from([5 * SECOND_US, 15 * SECOND_US, SECOND_US, 1])
 steps_seconds = st.sampled_from([0, 0, -1, 1, 31, 7200])
+caps = st.sampled_from(
+    [
+        NO_CAPS,
+        NO_CAPS,
+        Caps(open_holds=2, expired_holds=3, cooldown_us=10 * SECOND_US),
+        Caps(held_units=5, expired_holds=1, cooldown_us=SECOND_US),
+        Caps(sku_share_basis_points=3_400),
+    ]
+)
 policies, defaults = policies_of(POLICIES), policies_of(DEFAULTS)
 
 
@@ -56,13 +66,15 @@ class Shop(Machine):
     @initialize(
         target=tokens,
         policy=policies,
+        caps=caps,
         units=units_of_each,
         baskets=st.lists(lines, min_size=1, max_size=3),
     )
     def open_the_shop(
-        self, policy: dict[str, Any], units: list[int], baskets: list[list[Line]]
+        self, policy: dict[str, Any], caps: Caps, units: list[int], baskets: list[list[Line]]
     ) -> MultipleResults[Token]:
-        """With some stock, a policy, and agents who wait outside."""
+        """With some stock, a policy, caps perhaps, and agents who wait outside."""
+        self._run(self._twin.set_caps(caps))
         for sku, amount in zip(SKUS, units, strict=True):
             self._adjust(sku, "count", amount)
         self._run(self._twin.put_sku(SKUS[0], policy, may_create=True))
@@ -168,6 +180,10 @@ class Shop(Machine):
     )
     def put_sku(self, sku: Sku, policy: dict[str, Any], **how: Any) -> None:
         self._run(self._twin.put_sku(sku, policy, **how))
+
+    @rule(caps=caps)
+    def cap(self, caps: Caps) -> None:
+        self._run(self._twin.set_caps(caps))
 
     @rule(token=tokens, beside_us=beside_us)
     def let_time_pass_to_the_deadline(self, token: Token, beside_us: int) -> None:

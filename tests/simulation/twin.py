@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from app.domain.callers import Claim
+from app.domain.caps import Caps
 from app.domain.entries import Entry
 from app.domain.errors import EngineBusy
 from app.domain.outcomes import Held, ReservationNotFound
@@ -20,7 +21,7 @@ from app.domain.updates import Delivery
 from app.projections.rebuild import first_difference, rebuild, verify
 from app.settings import load_settings
 from app.store.commands import Idempotency, Swept
-from app.store.decoding import encode_policy
+from app.store.decoding import encode_caps, encode_policy
 from app.store.keys import PartitionKeys, derived_token, idempotency_hash
 from app.store.ledger import decode_entry, read_entries
 from app.store.state import State, read_meta, read_state
@@ -151,12 +152,13 @@ class Twin:
     # Commands
 
     async def reserve(
-        self, lines: Sequence[Line], *, idempotency: Idempotency | None, holder: str = "", **how: Any
+        self, lines: Sequence[Line], *, idempotency: Idempotency | None, holder: str = "", account: str = "", **how: Any
     ) -> object:
-        answer = self._store.commands.reserve(lines, idempotency=idempotency, details=None, holder=holder, **how)
-        request = Request(holder=holder)
+        who = {"holder": holder, "account": account}
+        answer = self._store.commands.reserve(lines, idempotency=idempotency, details=None, **who, **how)
+        request = Request(**who)
         if idempotency:  # whose ledger entries know it by its token
-            request = Request(scope=idempotency.scope, fingerprint=idempotency.fingerprint, holder=holder)
+            request = Request(scope=idempotency.scope, fingerprint=idempotency.fingerprint, **who)
 
         def expected(half: Half, outcome: object) -> object:
             token = outcome.reservation.token if isinstance(outcome, Held) else Token("none is held")
@@ -320,6 +322,14 @@ class Twin:
         return [decode_entry(half.keys.index, int(entry_id.split(b"-")[0]), fields) for entry_id, fields in page]
 
     # What is looked at and done between commands
+
+    async def set_caps(self, caps: Caps) -> None:
+        """As a gateway does that connects with other settings."""
+        for half in self._halves:
+            half.oracle.limits = replace(half.oracle.limits, caps=caps)
+            self._engine.hset(half.keys.meta, "caps", encode_caps(caps))
+            if not caps.is_any:
+                self._engine.hdel(half.keys.meta, "caps")
 
     async def check_state(self) -> None:
         """From the ledger alone follows every key that the engine has; every promised unit has its reservation."""

@@ -65,7 +65,7 @@ def test_an_engine_that_is_behind_the_archive_has_no_lag() -> None:
 async def test_an_engine_that_comes_later_must_have_what_the_archive_has(*, is_open: bool, seen: list[int]) -> None:
     """What it has then is asked of it as it opens: see `open_partition`. One that is there is asked at once."""
     keyspace = Keyspace(2)
-    partitions = Partitions(keyspace, {}, retention_ms=0, committed_retention_ms=0)
+    partitions = Partitions(keyspace, {}, retention_ms=0, committed_retention_ms=0, caps=None)
     store = SimpleNamespace(keyspace=keyspace, partitions=partitions, pipeline=SimpleNamespace(is_open=is_open))
 
     async def positions() -> dict[int, int]:
