@@ -25,7 +25,8 @@ FAST: dict[str, Any] = {
     "sweep_interval_seconds_max": 0.1,
 }
 NOWHERE = {"connector": "rest", "poll": {"url": "http://127.0.0.1:1/", "token": "t", "backoff_seconds_max": 1}}
-BACK_SECONDS_MAX, HEARD_SECONDS_MAX, AT_ONCE_SECONDS = 5.0, 1.0, 0.25
+BACK_SECONDS_MAX, AT_ONCE_SECONDS = 5.0, 0.25
+HEARD_SECONDS_MAX = 3.0  # a second, and what a machine that is busy adds; see tests/unit/test_breaker_watch.py
 POLICIES = ("refuse", "assume_out_of_stock", "conservative", "assume_in_stock", "escalate")
 
 
@@ -150,9 +151,10 @@ def test_a_breaker_is_forced_in_every_worker(service: Service, gateway: Gateway)
     force(gateway, "engine", "closed")
     everywhere(lambda: is_back(gateway, sku), seconds_max=HEARD_SECONDS_MAX)
     with service.home.paused_engine():
-        time.sleep(2 * FAST["breaker_open_after_seconds"] + FAST["engine_timeout_seconds"])
-        refused(gateway.get(f"skus/{sku}/availability"), 503, gateway.get(f"skus/{sku}/availability").json["code"])
+        eventually(lambda: gateway.get("/readyz").status == 503)
+        time.sleep(2 * FAST["breaker_open_after_seconds"])
         assert not is_away(gateway), "it never opens by itself"
+        assert gateway.get(f"skus/{sku}/availability").status == 503
         force(gateway, "engine", None)
         everywhere(lambda: is_away(gateway))
         force(gateway, "partner", "open")
