@@ -125,7 +125,7 @@ class Breaker:
 
 def make_breakers(polled: Mapping[str, PollSettings]) -> dict[str, Breaker]:
     """The engine's breaker, and one of each source that is polled."""
-    sources = {name: make_source_breaker(name, settings) for name, settings in polled.items()}
+    sources = {name: make_source_breaker(name, settings) for name, settings in sorted(polled.items())}
     return {ENGINE: Breaker(ENGINE), **sources}
 
 
