@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute
 import app
 from app.access.limits import RateLimit
 from app.api.admin import admin_routes
+from app.api.breakers import breaker_routes
 from app.api.connectors import connector_routes
 from app.api.documentation import PROBLEM_SCHEMA, document_access
 from app.api.front import Front
@@ -37,11 +38,12 @@ from app.ingest.poller import poll_sources
 from app.ingest.source_watch import watched_sources
 from app.observability import metrics
 from app.observability.logging import configure_logging
-from app.projections.archive.rollback import refuse_rollback, watch_rollback
+from app.projections.archive.rollback import refuse_rollback, remember_archived, watch_rollback
 from app.settings import Settings
 from app.store.store import Store, make_store
 from app.store.tasks import end_tasks
 from app.workflows.archive_watch import watch_archive
+from app.workflows.breaker_watch import follow_orders, watch_engine, watch_orders
 from app.workflows.parentage import end_with_parent
 from app.workflows.reconciliation import authorities_of, reconcile_regularly
 from app.workflows.sweeper import sweep
@@ -73,6 +75,7 @@ def create_app(settings: Settings) -> Front:
         list_routes(services),
         ledger_routes(services),
         admin_routes(services),
+        breaker_routes(services),
         connector_routes(services),
         reconciliation_routes(services),
         operation_routes(services),
@@ -110,7 +113,9 @@ async def _lifespan(services: Services) -> AsyncIterator[None]:
         raise StartupError(
             "The gateway needs the URL of an engine: set redis_url (LASTUNIT_REDIS_URL), or run lastunit serve."
         )
-    async with make_store(settings, settings.redis_url, sets_caps=True) as store, contextlib.AsyncExitStack() as stack:
+    # The engine was there when the service started. A worker that takes another's place must not end for its absence.
+    opening = make_store(settings, settings.redis_url, sets_caps=True, may_be_away=True)
+    async with opening as store, contextlib.AsyncExitStack() as stack:
         services.opened_store = store
         # What start-up made stays: the collector need not look at it again in the middle of a sale.
         gc.collect()
@@ -118,7 +123,9 @@ async def _lifespan(services: Services) -> AsyncIterator[None]:
         await stack.enter_async_context(watched_sources(store, settings.sources))
         stack.push_async_callback(services.archive.close)
         if settings.archive_address is not None:
+            await remember_archived(store, services.archive)
             await refuse_rollback(settings, store)
+        await follow_orders(store, services.breakers, settings.breakers_path)
         stack.push_async_callback(end_tasks, [asyncio.create_task(work) for work in _work_beside(services, store)])
         yield
         services.opened_store = None
@@ -128,6 +135,8 @@ def _work_beside(services: Services, store: Store) -> Iterator[Coroutine[Any, An
     """What a gateway does of its own accord while it serves."""
     settings = services.settings
     yield _keep_gauges(services, store)
+    yield watch_engine(store, services.engine_breaker, open_after_seconds=settings.breaker_open_after_seconds)
+    yield watch_orders(store, services.breakers, settings.breakers_path)
     if services.gate is not None:
         yield from services.gate.watch()
     if settings.archive_address is not None:
@@ -135,7 +144,7 @@ def _work_beside(services: Services, store: Store) -> Iterator[Coroutine[Any, An
         yield watch_archive(store, services.archive_watch)
     if settings.sweep_enabled:
         yield sweep(store, interval_seconds_max=settings.sweep_interval_seconds_max)
-    yield poll_sources(store, services.sources, kind_of=settings.kind_of)
+    yield poll_sources(store, services.sources, kind_of=settings.kind_of, breakers=services.breakers)
     authorities, interval_seconds = authorities_of(settings.locations), settings.reconciliation_interval_seconds
     if authorities and interval_seconds:
         yield reconcile_regularly(store, authorities, interval_seconds=interval_seconds)

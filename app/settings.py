@@ -31,12 +31,14 @@ from pydantic_settings import (
 )
 
 from app.connectors.source_settings import Sources
+from app.domain.breakers import ENGINE
 from app.domain.caps import Caps
 from app.domain.errors import StartupError
 
 ENV_PREFIX = "LASTUNIT_"
 CONFIG_NAME = "lastunit.toml"
 ARCHIVE_NAME = "archive"  # of the embedded engine; after a dash stands where another engine is
+BREAKERS_NAME = "lastunit.breakers"  # likewise
 
 
 class LocationSettings(BaseModel):
@@ -91,6 +93,8 @@ class Settings(BaseSettings):
     engine_pool_connections_max: Annotated[int, Field(ge=1, le=1024)] = 16
     engine_in_flight_max: Annotated[int, Field(ge=1, le=4096)] = 256
     engine_waiting_max: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    breaker_open_after_seconds: Annotated[float, Field(ge=0.1, le=300)] = 5.0
+    breakers_file: Path | None = None
 
     archive_url: Annotated[str, Field(pattern=r"^(sqlite:///.+|postgresql://.+)?$")] | None = Field(
         default=None, repr=False
@@ -134,10 +138,17 @@ class Settings(BaseSettings):
     def archive_address(self) -> str | None:
         """The URL of the archive's database, None when there is no archive."""
         if self.archive_url is None:
-            # Each engine has its own: what one has sold is nothing to another that is served from the same directory.
-            name = f"{ARCHIVE_NAME}-{_place_of(self.redis_url)}" if self.redis_url else ARCHIVE_NAME
-            return f"sqlite:///{self.data_dir / name}.sqlite"
+            return f"sqlite:///{self._path_of(ARCHIVE_NAME)}.sqlite"
         return self.archive_url or None
+
+    @property
+    def breakers_path(self) -> Path:
+        """The file of what persons ordered breakers to be."""
+        return self.breakers_file or Path(f"{self._path_of(BREAKERS_NAME)}.json")
+
+    def _path_of(self, name: str) -> Path:
+        """Each engine has its own: what one has sold is nothing to another that is served from the same directory."""
+        return self.data_dir / (f"{name}-{_place_of(self.redis_url)}" if self.redis_url else name)
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -155,6 +166,13 @@ class Settings(BaseSettings):
         if self.jwt_jwks and "://" in self.jwt_jwks and not self.jwt_jwks.startswith("https://"):
             raise ValueError("jwt_jwks must be a path or an https URL")
         return self
+
+    @field_validator("sources")
+    @classmethod
+    def _check_names(cls, sources: Sources) -> Sources:
+        if ENGINE in sources:
+            raise ValueError(f"no source may be called {ENGINE}: its breaker would be taken for the engine's")
+        return sources
 
     @field_validator("locations")
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from app.api.problems import Problem
+from app.api.problems import RETRY_AFTER_SECONDS, Problem
 from app.domain.entries import Entry
 from app.domain.outcomes import (
     AboveLimit,
@@ -43,6 +43,7 @@ from app.domain.outcomes import (
 )
 from app.domain.pressure import PROCEED, Advice, advice_for, pressure_of
 from app.domain.types import ALLOCATIONS_MAX, Remaining, Reservation, Sku, SkuState
+from app.workflows.degraded import Assumed
 
 MICROSECONDS = 1_000_000
 SCHEMA_VERSION = "1.0"
@@ -272,6 +273,21 @@ def availability_payload(state: SkuState) -> dict[str, Any]:
         "sequence": state.sequence,
         "as_of": rfc3339(state.as_of_us),
         "source": "ledger",
+    }
+
+
+def assumed_payload(assumed: Assumed) -> dict[str, Any]:
+    """A SKU in the unified schema while the ledger is away: its last known quantities, and what is assumed of them."""
+    state = assumed.state
+    return availability_payload(state) | {
+        "available_quantity": assumed.available,
+        "pressure": pressure_of(assumed.available, state.policy.low_stock_threshold),
+        # Nothing can be held now, so there is nothing to go on with.
+        "advice": {"action": "retry_after", "retry_after_ms": RETRY_AFTER_SECONDS * 1000},
+        "source": "last_known",
+        "degraded_policy": state.policy.degraded_policy,
+        "age_seconds": assumed.age_us / MICROSECONDS,
+        "confidence": round(assumed.confidence, 3),
     }
 
 

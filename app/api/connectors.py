@@ -184,7 +184,7 @@ async def _connector_payloads(services: Services, names: Sequence[str]) -> list[
         payload = {
             "name": name,
             "connector": source.connector,
-            "state": condition_of(source, state, now_us=now_us),
+            "state": condition_of(source, state, now_us=now_us, is_disabled=_is_disabled(services, name)),
             "last_success_at": None if state.last_success_us is None else rfc3339(state.last_success_us),
             "last_delivery_at": None if state.last_delivery_us is None else rfc3339(state.last_delivery_us),
             "last_error": state.last_error,
@@ -193,6 +193,10 @@ async def _connector_payloads(services: Services, names: Sequence[str]) -> list[
         }
         payloads.append(payload)
     return payloads
+
+
+def _is_disabled(services: Services, name: str) -> bool:
+    return name in services.breakers and services.breakers[name].forced == "open"
 
 
 def _payload(letter: DeadLetter) -> dict[str, Any]:

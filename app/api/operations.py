@@ -27,6 +27,8 @@ def operation_routes(services: Services) -> APIRouter:
     )
     @allow()
     async def readyz() -> Response:
+        if services.store.pipeline.held_back is not None:
+            raise Problem("ledger_unavailable", f"The engine's breaker is open: {services.store.pipeline.held_back}.")
         if not services.store.pipeline.is_open:
             raise Problem("ledger_unavailable", services.store.pipeline.refusal or "The engine cannot be reached.")
         await services.commands.ping()

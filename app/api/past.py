@@ -86,6 +86,17 @@ async def availability_as_of(services: Services, sku: Sku, as_of: str) -> Availa
     return SkuNotFound(sku) if found is None else SkuAnswered(_state_of(found))
 
 
+async def last_known(services: Services, skus: Sequence[Sku]) -> dict[Sku, SkuState]:
+    """What is known of those of these SKUs that the archive has, as of when it last had all there was.
+
+    Raises ArchiveUnavailable.
+    """
+    return {
+        row.sku: _state_of(AsOf(row, max(told_us, services.archive_watch.whole_us), None))
+        for row, told_us in await services.archive.find_inventory(skus)
+    }
+
+
 def _parse_moment(as_of: str) -> tuple[int | None, int | None]:
     """A sequence, or a time in us since 1970."""
     if SEQUENCE.fullmatch(as_of):

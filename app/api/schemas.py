@@ -271,7 +271,11 @@ class LocationAnswer(BaseModel):
 
 
 class AvailabilityAnswer(BaseModel):
-    """A SKU's quantities: the unified schema, version 1.0."""
+    """A SKU's quantities: the unified schema, version 1.0.
+
+    Where `source` is last_known, the ledger is away: `available_quantity` is what `degraded_policy` makes of what was
+    known at `as_of`, `age_seconds` ago, and `confidence` what that is still worth.
+    """
 
     schema_version: Literal["1.0"]
     sku: str
@@ -293,7 +297,10 @@ class AvailabilityAnswer(BaseModel):
     locations: list[LocationAnswer]
     sequence: int
     as_of: Time
-    source: Literal["ledger"]
+    source: Literal["ledger", "last_known"]
+    degraded_policy: DegradedPolicy | None = None
+    age_seconds: Annotated[float, Field(ge=0)] | None = None
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class SkuAnswer(AvailabilityAnswer):
@@ -307,7 +314,7 @@ class SkuAnswer(AvailabilityAnswer):
     reconciliation_hold_seconds: float
     category: str | None
     channel_limits: dict[str, int]
-    degraded_policy: str
+    degraded_policy: DegradedPolicy
 
 
 class CategoryAnswer(BaseModel):
@@ -319,10 +326,14 @@ class CategoryAnswer(BaseModel):
 
 
 class AvailabilityListAnswer(BaseModel):
-    """The SKUs that exist, in the order asked; the others in `missing`."""
+    """The SKUs that exist, in the order asked; the others in `missing`.
+
+    While the ledger is away, `unavailable` has those of which nothing is said.
+    """
 
     items: list[AvailabilityAnswer]
     missing: list[str]
+    unavailable: list[str] | None = None
 
 
 class ReservationListAnswer(BaseModel):

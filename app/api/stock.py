@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from app.api.answers import Answer, answer, availability_payload, sku_answer
+from app.api.degraded import degraded_availabilities, degraded_availability
 from app.api.documentation import documented, query_parameters
 from app.api.past import availability_as_of
 from app.api.requests import (
@@ -67,6 +68,8 @@ def hot_stock_routes(services: Services) -> APIRouter:
     @allow(AGENT, READER, OPERATOR)
     async def availability(request: Request, sku: str) -> Answer:
         name = sku_in_path(sku, is_writing=False)
+        if services.engine_breaker.is_open:
+            return await degraded_availability(services, name, availability_question(request))
         if not request.scope["query_string"]:
             return sku_answer(await services.commands.availability(name), with_policy=False)
         question = availability_question(request)
@@ -94,6 +97,8 @@ def stock_routes(services: Services) -> APIRouter:
     @allow(AGENT, READER, OPERATOR)
     async def availabilities(body: AvailabilityBody) -> Response:
         skus = [Sku(sku) for sku in dict.fromkeys(body.skus)]
+        if services.engine_breaker.is_open:
+            return respond(await degraded_availabilities(services, skus))
         # The pipeline sends them in one write.
         outcomes = await asyncio.gather(*(services.commands.availability(sku) for sku in skus))
         items = [availability_payload(outcome.state) for outcome in outcomes if isinstance(outcome, SkuAnswered)]

@@ -4,6 +4,7 @@ The tree::
 
     LastunitError
     ├── StartupError            the service must not start; the message says what to change
+    │   └── EngineAway          nobody answers where the engine should be, or it is loading its data
     ├── CommandRefused          what a person typed would do harm, or cannot be done
     ├── DataGone                the data directory was taken away from under its engine
     ├── LedgerBroken            an entry contradicts the entries before it
@@ -28,6 +29,10 @@ class LastunitError(Exception):
 
 class StartupError(LastunitError):
     """The service must not start; `str(error)` is one sentence for the operator that names the mend."""
+
+
+class EngineAway(StartupError):
+    """Nobody answers where the engine should be, or it is loading its data still."""
 
 
 class CommandRefused(LastunitError):

@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -31,13 +31,12 @@ from app.store.leases import Lease, Position, move_position, read_position
 from app.store.store import Store
 from app.store.tasks import end_tasks
 from app.store.updates import KindOf
-from app.workflows.breakers import Breaker
+from app.workflows.breakers import Breaker, Breakers
 
 POLL_SECONDS_MAX = 600
 LINES_AT_ONCE = 50  # a call or two of the engine: whoever reserves meanwhile waits for no more
 THROTTLED = HTTPStatus.TOO_MANY_REQUESTS
 BACKOFF_SECONDS_MIN = 0.5
-SLOW = 0.5  # of the time that a page may take
 # The next poll looks back by this much: rows of one moment may lie on two pages, and a source may write an earlier time
 # late. What comes twice is stale the second time.
 OVERLAP_US = 5 * MICROSECONDS
@@ -45,31 +44,22 @@ OVERLAP_US = 5 * MICROSECONDS
 log = structlog.get_logger()
 
 
-async def poll_sources(store: Store, sources: Mapping[str, Source], *, kind_of: KindOf) -> None:
+async def poll_sources(store: Store, sources: Mapping[str, Source], *, kind_of: KindOf, breakers: Breakers) -> None:
     """Until cancelled: polls every source that is polled, whenever that is this gateway's turn."""
     async with make_client() as client:
         tasks = []
         for source in sources.values():
             if isinstance(source.connector, Poll) and source.settings.poll:
-                poller = make_poller(store, source, source.connector, source.settings.poll, client, kind_of=kind_of)
+                pace = Pace(source.settings.poll.requests_per_second)
+                poller = Poller(
+                    store, source, source.connector, source.settings.poll, client, kind_of, breakers[source.name], pace
+                )
                 lease = Lease(store.client, store.keyspace.sources.lease(f"poll:{source.name}"))
                 tasks.append(asyncio.create_task(lease.run(poller.run)))
         try:
             await asyncio.gather(*tasks)
         finally:
             await end_tasks(tasks)
-
-
-def make_poller(
-    store: Store, source: Source, connector: Poll, settings: PollSettings, client: httpx.AsyncClient, *, kind_of: KindOf
-) -> "Poller":
-    """The poller of a source, with a breaker of its own; made inside the event loop."""
-    breaker = Breaker(
-        slow_seconds=settings.timeout_seconds * SLOW,
-        pause_seconds=settings.backoff_seconds_max,
-        now_seconds=asyncio.get_running_loop().time,
-    )
-    return Poller(store, source, connector, settings, client, kind_of, breaker, Pace(settings.requests_per_second))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +77,18 @@ class Poller:
 
     async def run(self) -> None:
         """Polls by the schedule until cancelled, and after a failure again as soon as is decent."""
+        self._begin_anew()
+        try:
+            await self._poll_on()
+        finally:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Whose turn it is has the breaker that counts: it begins closed, and is left so."""
+        self.breaker.close()
+        self.store.source_states.note_breaker(self.source.name, self.breaker.state)
+
+    async def _poll_on(self) -> None:
         schedule, loop = Schedule.of(self.settings), asyncio.get_running_loop()
         while True:
             next_seconds = 0.0
@@ -94,11 +96,20 @@ class Poller:
                 retry=retry_if_exception_type(Exception),  # whatever it is, the next attempt is a new chance
                 wait=self._seconds_to_wait,
                 before_sleep=self._note_failure,
+                sleep=self._rest,
             ):
                 with attempt:
+                    while self.breaker.forced == "open":
+                        await self.breaker.await_order()
                     next_seconds = loop.time() + schedule.seconds_to_next(datetime.now(UTC))
                     await self.poll()
-            await asyncio.sleep(max(0.0, next_seconds - loop.time(), self.breaker.pause_left_seconds))
+            await self._rest(max(0.0, next_seconds - loop.time(), self.breaker.pause_left_seconds))
+
+    async def _rest(self, seconds: float) -> None:
+        """Waits so long, or until a person orders something."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.breaker.await_order()
 
     async def poll(self) -> None:
         """One poll, on from where the last one came to. Raises PollFailed, EngineError: the next one goes on there."""
@@ -177,7 +188,7 @@ class Poller:
         finally:
             seconds = loop.time() - began_seconds
             self.breaker.record(seconds=seconds, has_failed=has_failed)
-            metrics.breaker_open.labels(self.source.name).set(self.breaker.is_open)
+            self.store.source_states.note_breaker(self.source.name, self.breaker.state)
             metrics.poll_page_seconds.labels(self.source.name).observe(seconds)
 
     async def _apply(self, page: Page, *, has_room: bool) -> bool:

@@ -23,13 +23,19 @@ log = structlog.get_logger()
 class Condition(StrEnum):
     """How it is with a source: the first that is so."""
 
+    DISABLED = "disabled"
     FAILING = "failing"
     SILENT = "silent"
     OK = "ok"
 
 
-def condition_of(source: SourceSettings, state: SourceState, *, now_us: int) -> Condition:
-    """How it is with a source now. One that never succeeded has been silent since it became known."""
+def condition_of(source: SourceSettings, state: SourceState, *, now_us: int, is_disabled: bool = False) -> Condition:
+    """How it is with a source now. One that never succeeded has been silent since it became known.
+
+    It `is_disabled` while a person keeps its breaker open, so that it is not polled.
+    """
+    if is_disabled:
+        return Condition.DISABLED
     if state.consecutive_failures:
         return Condition.FAILING
     if source.silent_after_seconds is not None:

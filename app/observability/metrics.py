@@ -107,9 +107,19 @@ poll_page_seconds = Histogram(
 polled_rows_total = Counter("lastunit_polled_rows_total", "Rows of pages that were polled, usable or not.", ["source"])
 breaker_open = Gauge(
     "lastunit_breaker_open",
-    "1 while a source is not asked because too many of its answers failed or were slow.",
-    ["source"],
-    multiprocess_mode="livemostrecent",
+    "1 while a breaker is open: that of the engine, or that of a source that is polled.",
+    ["name"],
+    multiprocess_mode="livemax",
+)
+breaker_changes_total = Counter(
+    "lastunit_breaker_changes_total",
+    "How often a breaker opened or closed by its own judgement, by what it became.",
+    ["name", "state"],
+)
+degraded_answers_total = Counter(
+    "lastunit_degraded_answers_total",
+    "SKUs asked about while the engine's breaker was open, by the policy that decided; unknown: nobody knew the SKU.",
+    ["policy"],
 )
 drifts_total = Counter(
     "lastunit_drifts_total",

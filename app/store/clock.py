@@ -24,5 +24,8 @@ class EngineClock:
         return self._now_us + (time.monotonic_ns() - self._heard_ns) // 1000 if self._now_us else 0
 
     def offset_seconds(self) -> float:
-        """How far engine time is ahead of this machine's wall clock, in seconds: an alarm when it is not near 0."""
-        return self.now_us() / MICROSECONDS - time.time()
+        """How far engine time is ahead of this machine's wall clock, in seconds: an alarm when it is not near 0.
+
+        0 before the engine was heard.
+        """
+        return self.now_us() / MICROSECONDS - time.time() if self._now_us else 0.0

@@ -460,11 +460,15 @@ def _read_json(path: Path) -> dict[str, object]:
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Replaces the file at once, readable by us alone: a reader sees the old content or the new."""
     descriptor, name = tempfile.mkstemp(prefix="lastunit.", dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _read_log(path: Path, *, start: int) -> list[str]:

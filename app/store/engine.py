@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import structlog
 from redis import exceptions
 
-from app.domain.errors import CommandRefused, StartupError
+from app.domain.errors import CommandRefused, EngineAway, StartupError
 from app.settings import Settings
 from app.store import checks
 from app.store.embedded import MARKER, EmbeddedEngine, connect
@@ -28,7 +28,7 @@ URL_MEND = "correct redis_url (LASTUNIT_REDIS_URL)"
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An engine that passed the start-up checks; as a context manager it is closed at the end.
+    """An engine that passed the start-up checks, unless it `is_away`; as a context manager it is closed at the end.
 
     `url` is what redis-py connects to, credentials and all: never printed. `address` is where it is, for people:
     host and port, or the data directory. `close` ends an engine that is ours and leaves any other alone.
@@ -39,6 +39,7 @@ class Engine:
     description: str
     is_embedded: bool
     close: Callable[[], None] = field(repr=False)
+    is_away: bool = False
 
     def __enter__(self) -> Self:
         return self
@@ -130,11 +131,11 @@ def read_facts(engine: Engine, *, timeout_seconds: float) -> tuple[dict[str, Any
     except (exceptions.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError):
         raise StartupError(f"The engine at {address} refuses the user name or password: {URL_MEND}.") from None
     except exceptions.BusyLoadingError:
-        raise StartupError(f"The engine at {address} is still loading its data: start again when it is done.") from None
+        raise EngineAway(f"The engine at {address} is still loading its data: start again when it is done.") from None
     except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
         if isinstance(error.__context__, SSLError):
             raise _untrusted(address, error.__context__) from None
-        raise StartupError(
+        raise EngineAway(
             f"No engine answers at {address} within {timeout_seconds:g} s: start it, or {URL_MEND}."
         ) from None
     except exceptions.NoPermissionError:

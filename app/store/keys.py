@@ -103,12 +103,13 @@ class SourceKeys:
     a replay neither looks at them nor makes them.
     """
 
-    __slots__ = ("_prefix", "dead_letter_totals", "dead_letters_done", "drifts")
+    __slots__ = ("_prefix", "breakers", "dead_letter_totals", "dead_letters_done", "drifts")
 
     def __init__(self, first: PartitionKeys) -> None:
         self._prefix = first.around
         self.dead_letters_done = f"{self._prefix}dead_letters_done"  # sorted set: id -> when it was done, in us
         self.dead_letter_totals = f"{self._prefix}dead_letter_totals"  # hash: how many letters, of how many bytes
+        self.breakers = f"{self._prefix}breakers"  # hash: name -> what a person ordered it to be
         self.drifts = f"{self._prefix}drifts"  # stream: what reconciliations found to differ
 
     def dead_letter(self, letter_id: str) -> str:

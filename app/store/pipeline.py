@@ -6,6 +6,8 @@ protocol are redis-py's; retries are nobody's: a call whose answer was lost may 
     waiting ──(room for it)──> in flight ──> answered
        │ 2 s, or 20,000 wait         │ 2 s, or the connection is lost
        └> Backpressure / Unavailable └> OutcomeUnknown
+
+While somebody has set `held_back`, nothing is sent.
 """
 
 import asyncio
@@ -73,7 +75,7 @@ class Pipeline:
     """Calls scripts over one connection; made and closed inside the event loop that uses it.
 
     `make_connection` gives an unconnected redis-py connection; `on_open` is run on every new one before any call, and
-    may refuse it by raising StartupError.
+    may refuse it by raising StartupError. With `may_be_away` it starts although nobody answers, and goes on trying.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Pipeline:
         open_timeout_seconds: float,
         in_flight_max: int,
         waiting_max: int,
+        may_be_away: bool,
     ) -> None:
         self._make_connection = make_connection
         self._on_open = on_open
@@ -92,13 +95,17 @@ class Pipeline:
         self._open_timeout_seconds = open_timeout_seconds
         self._in_flight_max = in_flight_max
         self._waiting_max = waiting_max
+        self._may_be_away = may_be_away
         self._waiting: deque[_Call] = deque()
         self._in_flight: deque[_Call] = deque()
         self._work = asyncio.Event()
         self._connection: AbstractConnection | None = None
         self._lost_at = -math.inf
         self._tasks: list[asyncio.Task[None]] = []
+        self._renewing: asyncio.Future[None] | None = None
         self.refusal: str | None = None
+        self.held_back: str | None = None  # why no call is to be sent
+        self.lost_since: float | None = None  # monotonic time since when nothing was answered but refusals
 
     @property
     def is_open(self) -> bool:
@@ -117,7 +124,14 @@ class Pipeline:
 
     async def start(self) -> None:
         """Connects once, raising StartupError or EngineUnavailable if that fails, then keeps itself connected."""
-        connection = await self._open()
+        connection: AbstractConnection | None
+        try:
+            connection = await self._open()
+        except EngineUnavailable:
+            if not self._may_be_away:
+                raise
+            connection = None
+            self._note_lost(time.monotonic())
         self._tasks = [asyncio.create_task(self._run(connection)), asyncio.create_task(self._end_overdue())]
 
     async def close(self) -> None:
@@ -130,6 +144,11 @@ class Pipeline:
             self._connection = None
         self._fail(self._waiting, EngineUnavailable("the gateway is closing"))
 
+    def renew(self) -> None:
+        """Gives the connection up, if there is one: the next one passes the checks anew."""
+        if self._connection is not None:
+            self._renewing = asyncio.ensure_future(self._connection.disconnect(nowait=True))
+
     async def call(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Reply:
         """The script's reply. Sends the script itself where the engine does not know it; raises an EngineError else."""
         try:
@@ -140,6 +159,8 @@ class Pipeline:
         return reply
 
     def _submit(self, packed: bytes) -> "asyncio.Future[Any]":
+        if self.held_back is not None:
+            raise EngineUnavailable(self.held_back)
         if len(self._waiting) >= self._waiting_max:
             raise Backpressure("too many calls wait for the engine")
         now = time.monotonic()
@@ -150,9 +171,11 @@ class Pipeline:
         self._work.set()
         return answer
 
-    async def _run(self, connection: AbstractConnection) -> None:
+    async def _run(self, connection: AbstractConnection | None) -> None:
         """Serves one connection after the other until cancelled."""
         while True:
+            if connection is None:
+                connection = await self._reopen()
             self._work.set()
             writer = asyncio.create_task(self._write(connection))
             try:
@@ -162,11 +185,12 @@ class Pipeline:
             finally:
                 self._connection = None
                 self._lost_at = time.monotonic()
+                self._note_lost(self._lost_at)
                 writer.cancel()
                 await asyncio.gather(writer, return_exceptions=True)
                 await connection.disconnect(nowait=True)
                 self._fail(self._in_flight, OutcomeUnknown("the connection to the engine was lost before it answered"))
-            connection = await self._reopen()
+            connection = None
 
     async def _reopen(self) -> AbstractConnection:
         async for attempt in AsyncRetrying(
@@ -200,7 +224,7 @@ class Pipeline:
             self.refusal = str(error) or type(error).__name__
             raise
         self._connection = connection
-        self.refusal = None
+        self.refusal = self.lost_since = None
         return connection
 
     async def _write(self, connection: AbstractConnection) -> None:
@@ -238,9 +262,13 @@ class Pipeline:
             if answer.done():
                 continue  # its caller left; the answer is nobody else's
             if failure is None:
+                self.lost_since = None
                 answer.set_result(reply)
-            else:
-                answer.set_exception(_translated(failure))
+                continue
+            fault = _translated(failure)
+            if isinstance(fault, EngineUnavailable) and not isinstance(failure, OutOfMemoryError):
+                self._note_lost(time.monotonic())  # without memory it still gives back
+            answer.set_exception(fault)
 
     async def _end_overdue(self) -> None:
         """Ends calls past their time. One in flight takes the connection with it: answers come in order."""
@@ -257,8 +285,13 @@ class Pipeline:
                     )
             if self._in_flight and self._in_flight[0].overdue_at <= now and self._connection is not None:
                 log.warning("engine_not_answering", in_flight=len(self._in_flight))
+                self._note_lost(self._in_flight[0].overdue_at - self._timeout_seconds)
                 self._fail(self._in_flight, OutcomeUnknown("the engine did not answer in time"))
                 await self._connection.disconnect(nowait=True)
+
+    def _note_lost(self, since: float) -> None:
+        if self.lost_since is None:
+            self.lost_since = since
 
     @staticmethod
     def _fail(calls: deque[_Call], error: EngineError) -> None:

@@ -10,9 +10,11 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from app.domain.breakers import BreakerState
 from app.domain.errors import EngineError
 from app.store.faults import translated
 from app.store.keys import SourceKeys
@@ -48,6 +50,7 @@ class Notes:
     last_success_us: int | None = None
     last_error: str | None = None
     failures: int = 0
+    breaker: BreakerState | None = None
     counters: set[int] = field(default_factory=set)
 
     def follow(self, earlier: "Notes") -> None:
@@ -57,6 +60,7 @@ class Notes:
             self.failures += earlier.failures
         self.last_delivery_us = self.last_delivery_us or earlier.last_delivery_us
         self.last_error = self.last_error or earlier.last_error
+        self.breaker = self.breaker or earlier.breaker
         self.hear(earlier.counters)
 
     def hear(self, counters: Iterable[int]) -> None:
@@ -91,6 +95,10 @@ class SourceStates:
         notes = self._of(source)
         notes.last_error = error[:ERROR_CHARACTERS_MAX]
         notes.failures += 1
+
+    def note_breaker(self, source: str, state: BreakerState) -> None:
+        """How its breaker stands, where it is polled."""
+        self._of(source).breaker = state
 
     async def write_notes(self) -> None:
         """Writes down what was noted. Raises EngineError; it is noted still then."""
@@ -134,6 +142,18 @@ class SourceStates:
                     pipeline.hmget(self._keys.source(source), *SourceState.__slots__)
                 return [_decode(row) for row in await pipeline.execute()]
 
+    async def read_breakers(self, sources: Iterable[str]) -> dict[str, BreakerState]:
+        """How the breakers of these stand with whoever polls them, where that is known. Raises EngineError."""
+        names = list(sources)
+        with translated():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for name in names:
+                    pipeline.hget(self._keys.source(name), "breaker")
+                texts = await pipeline.execute()
+        return {
+            name: msgspec.json.decode(text, type=BreakerState) for name, text in zip(names, texts, strict=True) if text
+        }
+
     async def missing_numbers(self, source: str) -> list[int]:
         """The newest numbers between two that were heard of the source's own count. Raises EngineError."""
         with translated():
@@ -152,6 +172,8 @@ class SourceStates:
         for name in ("last_delivery_us", "last_success_us", "last_error"):
             if (value := getattr(notes, name)) is not None:
                 pipeline.hset(key, name, value)
+        if notes.breaker is not None:
+            pipeline.hset(key, "breaker", msgspec.json.encode(notes.breaker))
         if notes.last_success_us is not None:
             pipeline.hset(key, "consecutive_failures", 0)
         if notes.failures:

@@ -1,5 +1,6 @@
 """Everything a gateway needs of the engine, wired: made inside the event loop, opened, closed."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -34,11 +35,11 @@ class Store:
     source_states: SourceStates
 
     def now_us(self) -> int:
-        """Engine time now; where the partitions' clocks differ, the latest."""
-        return max(clock.now_us() for clock in self.partitions.clocks)
+        """Engine time now; where the partitions' clocks differ, the latest. Before one was heard, the wall clock's."""
+        return max(clock.now_us() for clock in self.partitions.clocks) or time.time_ns() // 1000
 
     async def __aenter__(self) -> Self:
-        """Connects; raises StartupError or EngineUnavailable."""
+        """Connects; raises StartupError, or EngineUnavailable unless the engine may be away."""
         await self.pipeline.start()
         return self
 
@@ -48,11 +49,17 @@ class Store:
 
 
 def make_store(
-    settings: Settings, url: str, replaced_includes: Mapping[str, str] | None = None, *, sets_caps: bool = False
+    settings: Settings,
+    url: str,
+    replaced_includes: Mapping[str, str] | None = None,
+    *,
+    sets_caps: bool = False,
+    may_be_away: bool = False,
 ) -> Store:
     """The store for the engine at `url`; enter it to connect. `replaced_includes` is for tests: see `load_scripts`.
 
     A gateway that serves sets what one caller may hold, as its settings have it; what else opens a store leaves that.
+    An engine that `may_be_away` is connected to when it comes.
     """
     scripts: dict[str, Script] = load_scripts(replaced_includes)
     check_contracts(scripts)
@@ -82,6 +89,7 @@ def make_store(
         open_timeout_seconds=settings.engine_connect_timeout_seconds,
         in_flight_max=settings.engine_in_flight_max,
         waiting_max=settings.engine_waiting_max,
+        may_be_away=may_be_away,
     )
     commands = Commands(
         pipeline=pipeline,

@@ -23,6 +23,7 @@ class Watch:
 
     lag_entries_max: int
     is_behind: bool = False
+    whole_us: int = 0  # the last engine time at which it is known to have had everything
     _archived: int = field(default=0, repr=False)
     _moved_seconds: float = field(default_factory=time.monotonic, repr=False)
 
@@ -47,5 +48,9 @@ async def watch_archive(store: Store, watch: Watch) -> None:
     """Looks several times a second until cancelled. While the engine is away, what was seen last stands."""
     while True:
         with suppress(EngineError):  # its absence is told by all that needs it
-            watch.see(await read_progress(store.client, store.keyspace, name=ARCHIVE))
+            asked_us = store.now_us()
+            found = await read_progress(store.client, store.keyspace, name=ARCHIVE)
+            watch.see(found)
+            if all(progress.lag == 0 for progress in found):
+                watch.whole_us = asked_us
         await asyncio.sleep(LOOK_SECONDS)

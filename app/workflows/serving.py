@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -24,11 +24,11 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.importer import import_from_string
 from uvicorn.supervisors import Multiprocess
 
-from app.domain.errors import EngineError, StartupError
+from app.domain.errors import EngineAway, EngineError, StartupError
 from app.observability.logging import configure_logging
 from app.observability.metrics import MULTIPROCESS_ENV
 from app.settings import Settings
-from app.store.engine import open_engine
+from app.store.engine import Engine, open_engine, reach_engine
 from app.store.store import make_store
 from app.workflows.admission import gate_of
 from app.workflows.sample_stock import load_sample_stock
@@ -36,6 +36,7 @@ from app.workflows.sample_stock import load_sample_stock
 GATEWAY = "app.main:worker"
 ARCHIVER = "app.projections.archive.process:run"
 ARCHIVE_OPENING = "app.projections.archive.opening:open_archive"
+ARCHIVE_IS_BEGUN = "app.projections.archive.opening:is_begun"
 PROTOCOL = "app.api.protocol:Protocol"
 BACKLOG = 4096
 GRACEFUL_SECONDS_MAX = 10
@@ -68,14 +69,16 @@ def serve(settings: Settings) -> None:
         _check_host(settings.host)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
-    with _listen(settings) as listener, open_engine(settings) as engine, tempfile.TemporaryDirectory() as scratch:
+    with _listen(settings) as listener, _find_engine(settings) as engine, tempfile.TemporaryDirectory() as scratch:
         host, port = listener.getsockname()[:2]
         # Named by where the engine is said to be: the address of an embedded one is another each time.
         archive_url = settings.archive_address or ""
-        bound = settings.model_copy(update={"redis_url": engine.url, "port": port, "archive_url": archive_url})
+        files = {"archive_url": archive_url, "breakers_file": settings.breakers_path}
+        bound = settings.model_copy(update={"redis_url": engine.url, "port": port, **files})
         if settings.archive_url is None:
             settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # an engine elsewhere needs none
-        asyncio.run(_prepare(bound))
+        if not engine.is_away:
+            asyncio.run(_prepare(bound))
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         threading.Thread(target=_announce, args=(address, engine.description), daemon=True).start()
         if settings.workers > 1:
@@ -108,6 +111,18 @@ def _listen(settings: Settings) -> socket.socket:
             "or choose another with --port."
         ) from None
     return listener
+
+
+def _find_engine(settings: Settings) -> Engine:
+    """The engine, or where it will be again: one that was served before may be away, a new one must be there."""
+    try:
+        return open_engine(settings)
+    except EngineAway as error:
+        if settings.redis_url is None or not asyncio.run(import_from_string(ARCHIVE_IS_BEGUN)(settings)):
+            raise
+        log.warning("engine_away", reason=str(error))
+        engine = reach_engine(settings, exclusive=True)
+        return replace(engine, description=f"the engine at {engine.address} is away", is_away=True)
 
 
 async def _prepare(settings: Settings) -> None:
@@ -204,7 +219,7 @@ def _announce(address: str, engine: str) -> None:
         reraise=True,
     ):
         with attempt:
-            httpx.get(f"{address}/readyz", trust_env=False).raise_for_status()
+            httpx.get(f"{address}/livez", trust_env=False).raise_for_status()
     print(f"Lastunit answers on {address} ({engine})", flush=True)  # noqa: T201 - the line that CONTRACT promises
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-LOAD_TESTS = 26  # that take a number of commands
+LOAD_TESTS = 27  # that take a number of commands
 PAUSE_SECONDS_MAX = 60
 TEST_SECONDS_MAX = 3600
 

@@ -91,7 +91,7 @@ class Follower(Oracle):
         """What no client with a key asked for: stock and policy as they were set up, and the end of what was due."""
         if head.type == "sku.updated":
             fields: Any = head.data["policy"]
-            policy = {name: int(text) for name, text in fields.items()}  # limits, as they are set up here
+            policy = {name: int(text) if text.isdigit() else text for name, text in fields.items()}
             self.put_sku(head.sku, policy, may_create=False, request=Request({"policy": fields}))
         elif head.type == "stock.adjusted":
             self._adjust_main(head.sku, head.quantity, head.reason, Request())

@@ -18,6 +18,7 @@ PAUSES = 2
 FLUSHES, FLUSH_SECONDS = 100, 0.02
 HOUR_SECONDS = 3600
 CLOCK_SECONDS_MAX = 60.0  # how much of a step ahead is believed
+AWAY_SECONDS = 1.0
 
 
 def test_an_engine_that_stands_still(home: Home, measure: Measure, chance: random.Random) -> None:
@@ -100,3 +101,26 @@ def offset_seconds(gateway: Gateway) -> float:
     metrics = gateway.get("/metrics").body.decode()
     (found,) = re.findall(r"^lastunit_clock_offset_seconds(?:{.*})? (\S+)$", metrics, re.MULTILINE)
     return float(found)
+
+
+@pytest.mark.archived
+def test_an_engine_that_is_away_for_long(home: Home, measure: Measure, chance: random.Random) -> None:
+    """Nothing is held, and nobody waits to hear so; what was known is said as such; then all is as before."""
+    service = home.serve(breaker_open_after_seconds=AWAY_SECONDS, engine_timeout_seconds=1)
+    gateway = service.gateway
+    sku = gateway.stock(1000)
+    done(gateway("PATCH", f"skus/{sku}", {"degraded_policy": "conservative"}))
+    home.await_archive()
+    with Shop(gateway, chance) as shop:
+        shop.advances(measure.commands // 2, seconds_max=measure.seconds_max)
+        brief = shop.hold_briefly(gateway)
+        with home.paused_engine():
+            eventually(lambda: gateway.get(f"skus/{sku}/availability").status == 200)
+            asked = time.monotonic()
+            refused(gateway.post("reservations", {"sku": sku, "agent_id": "agent"}), 503, "ledger_unavailable")
+            assert gateway.availability(sku)["available_quantity"] < 1000
+            assert time.monotonic() - asked < 1
+        heals(shop, gateway, brief)
+        assert gateway.availability(sku)["available_quantity"] == 1000
+        shop.advances(measure.commands // 2, seconds_max=measure.seconds_max)
+    prove(home, shop, gateway)

@@ -42,7 +42,12 @@ def service() -> Iterator[Service]:
 def routed(service: Service) -> Iterator[Gateway]:
     """The same application on the same engine without its table: every call goes through FastAPI's router."""
     home = service.home
-    settings = load_settings({"redis_url": home.engine["url"], "archive_url": f"sqlite:///{home.archive}", **SETTINGS})
+    places = {
+        "redis_url": home.engine["url"],
+        "archive_url": f"sqlite:///{home.archive}",
+        "breakers_file": home.data_dir / "lastunit.breakers.json",
+    }
+    settings = load_settings({**places, **SETTINGS})
     app = create_app(settings)
     app._table = HotTable(())
     with _served(uvicorn.Server(uvicorn.Config(app, http=Protocol, log_config=None))) as address:

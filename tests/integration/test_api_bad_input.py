@@ -37,6 +37,7 @@ CALLS: dict[tuple[str, str], tuple[dict[str, Any], bool]] = {
     ("PUT", f"categories/{SKU}"): ({}, False),
     ("PUT", f"skus/{SKU}"): ({}, False),
     ("PATCH", f"skus/{SKU}"): ({}, False),
+    ("PUT", "admin/breakers/engine"): ({"forced": None}, False),
 }
 # What is not one JSON value, as strictly read.
 MALFORMED = {
@@ -191,6 +192,11 @@ INVALID: dict[tuple[str, str], list[tuple[dict[str, Any], str]]] = {
         ({"lines": [ALLOCATION], "strategy": "priority"}, ""),
         ({}, ""),
     ],
+    ("PUT", "admin/breakers/engine"): [
+        *each("forced", ["ajar", "half_open", "", 5, True]),
+        *each("reason", [reason for reason in BAD_REASONS if reason is not None], forced=None),
+        ({}, "forced"),
+    ],
 }  # fmt: skip
 INVALID["PUT", f"categories/{SKU}"] = [*INVALID["PUT", f"skus/{SKU}"], ({"category": "A"}, "category")]
 INVALID["PATCH", f"skus/{SKU}"] = [*INVALID["PUT", f"skus/{SKU}"], *each("category", BAD_IDS)]
@@ -344,7 +350,7 @@ def test_an_id_in_a_path_that_cannot_be(gateway: Gateway, segment: str) -> None:
     ):
         refused(gateway.get(path), 404, code)
     for (method, path), (body, _) in CALLS.items():
-        if path not in ("reservations", "availability"):
+        if SKU in path or TOKEN in path:
             answer = gateway(method, path.replace(SKU, segment).replace(TOKEN, segment), body)
             refused(answer, 422, "validation_failed")
     refused(gateway("DELETE", f"reservations/{segment}"), 422, "validation_failed")

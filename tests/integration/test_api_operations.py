@@ -54,6 +54,8 @@ METHODS = {
     "/inventory/v1/admin/reviews": ["GET"],
     "/inventory/v1/admin/hoarders": ["GET"],
     "/inventory/v1/admin/reconciliations": ["GET", "POST"],
+    "/inventory/v1/admin/breakers": ["GET"],
+    "/inventory/v1/admin/breakers/{name}": ["PUT"],
     "/inventory/v1/admin/connectors": ["GET"],
     "/inventory/v1/admin/connectors/{name}/locations/{id}": ["PUT"],
     "/inventory/v1/admin/connectors/{name}/skus/{id}": ["PUT"],

@@ -298,6 +298,36 @@ async def test_a_full_engine_takes_back_but_gives_nothing(engine: Engine, open_s
     assert isinstance(await reserve(store), Held)
 
 
+async def test_an_engine_is_lost_that_answers_nothing_but_refusals(engine: Engine, open_store: OpenStore) -> None:
+    """One without memory is not: it gives back. One that is a replica now is found out by the checks."""
+    store = await open_store(engine_timeout_seconds=0.5)
+    await stock(store)
+    pipeline = store.pipeline
+
+    def lost_for() -> float:
+        return 0.0 if pipeline.lost_since is None else time.monotonic() - pipeline.lost_since
+
+    engine.client.config_set("maxmemory", 1)
+    with pytest.raises(EngineUnavailable, match="maxmemory"):
+        await reserve(store)
+    assert not lost_for()
+    engine.client.config_set("maxmemory", 0)
+    engine.client.replicaof("127.0.0.1", "1")
+    with pytest.raises(EngineUnavailable, match="refuses"):
+        await reserve(store)
+    assert lost_for() > 0
+    pipeline.renew()
+    await eventually(lambda: "primary" in (pipeline.refusal or ""))
+    engine.client.replicaof("NO", "ONE")
+    await eventually(lambda: pipeline.is_open)
+    assert not lost_for()
+    pipeline.held_back = "works"
+    with pytest.raises(EngineUnavailable, match="works"):
+        await reserve(store)
+    pipeline.held_back = None
+    assert isinstance(await reserve(store), Held)
+
+
 @pytest.mark.damaging
 async def test_a_ledger_that_was_rolled_back_halts_holds(engine: Engine, open_store: OpenStore) -> None:
     store = await open_store(engine_timeout_seconds=0.2)

@@ -16,11 +16,13 @@ from app.domain.outcomes import SkuAnswered
 from app.domain.types import Sku
 from app.ingest.dead_letters import replay_letter
 from app.ingest.intake import make_sources
-from app.ingest.poller import Poller, make_poller
+from app.ingest.poller import Poller
+from app.ingest.schedule import Pace
 from app.settings import load_settings
 from app.store.dead_letters import list_places, read_letter
 from app.store.mappings import Mapped
 from app.store.store import Store
+from app.workflows.breakers import make_source_breaker
 from tests.service import Home, eventually
 from tests.simulators import partner as faults
 from tests.simulators.partner import Partner, serving
@@ -76,7 +78,9 @@ async def polling(store: Store, request: pytest.FixtureRequest) -> AsyncIterator
         source = make_sources(settings)["partner"]
         assert isinstance(source.connector, Poll)
         assert source.settings.poll
-        poller = make_poller(store, source, source.connector, source.settings.poll, client, kind_of=settings.kind_of)
+        poll = source.settings.poll
+        breaker, pace = make_source_breaker("partner", poll), Pace(poll.requests_per_second)
+        poller = Poller(store, source, source.connector, poll, client, settings.kind_of, breaker, pace)
         yield Polling(store, partner, poller)
 
 

@@ -13,6 +13,8 @@ from tests.service import Service, open_home
 from tests.webhooks import SOURCES
 
 EXAMPLES_MAX, EXAMPLES_GUARDED_MAX = 8, 3
+# Whoever forces the engine's breaker open is told 503 from then on; tests/integration/test_degraded.py does.
+LEFT_OUT = ("--exclude-path", "/inventory/v1/admin/breakers/{name}")
 CHECKS_LEFT_OUT = (
     "positive_data_acceptance",  # rules between fields are said in words, not in the schema
     "use_after_free",  # DELETE releases a reservation, whose record stays to be read
@@ -40,11 +42,11 @@ def ask_everything(service: Service, folder: Path, *options: str, examples_max: 
     command = [
         sys.executable, "-m", "schemathesis.cli", "run", f"{service.gateway.address}/openapi.json", "--seed", str(seed),
         "--max-examples", str(examples_max), "--exclude-checks", ",".join(CHECKS_LEFT_OUT), "--warnings", "off",
-        "--no-color", *options,
+        "--no-color", *LEFT_OUT, *options,
     ]  # fmt: skip
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     print(run.stdout)
     assert run.returncode == 0, run.stdout + run.stderr
-    operations = sum(len(methods) for methods in done(service.gateway.get("/openapi.json"))["paths"].values())
-    assert re.search(rf"Tested: {operations}\n", run.stdout), "every operation, and not one of them skipped"
+    operations = -1 + sum(len(methods) for methods in done(service.gateway.get("/openapi.json"))["paths"].values())
+    assert re.search(rf"Tested: {operations}\n", run.stdout), "every other operation, and not one of them skipped"
     assert "request_failed" not in service.home.stderr

@@ -1,10 +1,17 @@
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from app.observability import metrics
+from app.projections.archive.reader import Archive
+from app.projections.archive.rollback import remember_archived
+from app.store.keys import Keyspace
+from app.store.opening import Partitions
 from app.store.readers import Progress
+from app.store.store import Store
 from app.workflows.archive_watch import Watch
 
 GAUGES = ("archive_lag_entries", "archived_entries", "archive_stalled_seconds", "ledger_dropped_entries")
@@ -52,3 +59,17 @@ def test_an_archive_that_stands_still_is_stalled_only_where_there_is_something_t
 
 def test_an_engine_that_is_behind_the_archive_has_no_lag() -> None:
     assert Progress(sequence=5, acknowledged=9, first_sequence=1).lag == 0
+
+
+@pytest.mark.parametrize(("is_open", "seen"), [(False, [7, 0]), (True, [0, 0])])
+async def test_an_engine_that_comes_later_must_have_what_the_archive_has(*, is_open: bool, seen: list[int]) -> None:
+    """What it has then is asked of it as it opens: see `open_partition`. One that is there is asked at once."""
+    keyspace = Keyspace(2)
+    partitions = Partitions(keyspace, {}, retention_ms=0, committed_retention_ms=0, caps=None)
+    store = SimpleNamespace(keyspace=keyspace, partitions=partitions, pipeline=SimpleNamespace(is_open=is_open))
+
+    async def positions() -> dict[int, int]:
+        return {0: 7}
+
+    await remember_archived(cast("Store", store), cast("Archive", SimpleNamespace(positions=positions)))
+    assert partitions.sequences == seen

@@ -27,7 +27,7 @@ DOCUMENTS = sorted(
 )
 SCRIPTS = load_scripts()
 COLUMNS = 120
-STOPS_THE_START = ("StartupError", "Finding")
+STOPS_THE_START = ("StartupError", "EngineAway", "Finding")
 SENTENCE_CHARACTERS_MIN = 12
 NOT_THE_SERVICES = ("The service did not start", "rebuild into an empty engine")  # the demo's, a rebuild's
 A_SETTING = "the setting, and what is wrong with it"

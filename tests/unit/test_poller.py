@@ -17,17 +17,20 @@ from structlog.testing import capture_logs
 from app.connectors.connector import Fault, Headers, Page, Parsed, Row, Unreadable, VendorLine
 from app.connectors.requests import PollFailed
 from app.connectors.source_settings import SourceSettings
+from app.domain.breakers import Order
 from app.domain.dead_letters import LetterStatus
 from app.domain.errors import EngineBusy
 from app.domain.updates import UpdateKind
 from app.ingest import poller
 from app.ingest.intake import LineReceipt, Receipt, ReceiptStatus, Source
-from app.ingest.poller import LINES_AT_ONCE, OVERLAP_US, Poller, make_poller, poll_sources
+from app.ingest.poller import LINES_AT_ONCE, OVERLAP_US, Poller, poll_sources
+from app.ingest.schedule import Pace
 from app.store import dead_letters
 from app.store.keys import Keyspace
 from app.store.leases import LEASE_SECONDS, Position, move_position, read_position
 from app.store.source_states import SourceStates
 from app.store.store import Store
+from app.workflows.breakers import Breaker, make_source_breaker
 from tests.virtual_loop import run_virtually
 
 DAY_US = 24 * 3600 * 1_000_000
@@ -160,14 +163,10 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scenario], None]:
             def make(**poll: object) -> Poller:
                 source = make_source(connector, **poll)
                 assert source.settings.poll
-                return make_poller(
-                    gateway.store,
-                    source,
-                    connector,
-                    source.settings.poll,
-                    httpx.AsyncClient(),
-                    kind_of=lambda _: "shared",
-                )
+                loop, settings = asyncio.get_running_loop(), source.settings.poll
+                breaker = make_source_breaker(SOURCE, settings, now_seconds=loop.time)
+                pace = Pace(settings.requests_per_second)
+                return Poller(gateway.store, source, connector, settings, NO_CLIENT, lambda _: "shared", breaker, pace)
 
             await scenario(gateway, connector, make)
 
@@ -343,6 +342,8 @@ def test_a_source_that_is_down_is_left_alone_for_a_while(play: Callable[[Scenari
         fifth, sixth, seventh, eighth, *_ = connector.times[4:]
         assert (sixth - fifth, seventh - sixth, eighth - seventh) == pytest.approx((60, 60, 10))
         assert not made.breaker.is_open
+        await gateway.store.source_states.write_notes()
+        assert await gateway.store.source_states.read_breakers(["other", SOURCE]) == {SOURCE: made.breaker.state}
 
     play(scenario)
 
@@ -355,6 +356,30 @@ def test_a_source_that_is_slow_is_left_alone_for_a_while(play: Callable[[Scenari
         assert connector.times == pytest.approx([0, 6, 12, 18, 24, 90, 156])
         assert [call.cursor for call in connector.calls] == [None, "0", "1", "2", "3", "4", "5"]
         assert [skus for (skus,) in gateway.applied] == ["0", "1", "2", "3", "4", "5"]
+
+    play(scenario)
+
+
+def test_a_source_that_is_forced_open_is_not_polled(play: Callable[[Scenario], None]) -> None:
+    async def scenario(gateway: Gateway, connector: Scripted, make: Callable[..., Poller]) -> None:
+        made = make(interval_seconds=10.0)
+        loop = asyncio.get_running_loop()
+        loop.call_later(15, made.breaker.obey, Order("open", None, 1))
+        loop.call_later(47, made.breaker.obey, Order(None, None, 2))
+        await run_for(made, 60)
+        assert connector.times == [0, 10, 47, 57]
+        assert await gateway.state() == (0, None), "it is no failure"
+
+    play(scenario)
+
+
+def test_a_breaker_that_is_forced_closed_pauses_nobody(play: Callable[[Scenario], None]) -> None:
+    async def scenario(gateway: Gateway, connector: Scripted, make: Callable[..., Poller]) -> None:
+        connector.answers += [PollFailed("answered with status 500", status=500)] * 5
+        made = make(backoff_seconds_max=3600.0, interval_seconds=10.0)
+        asyncio.get_running_loop().call_later(100, made.breaker.obey, Order("closed", None, 1))
+        await run_for(made, 115)
+        assert connector.times[5:] == [100, 110]
 
     play(scenario)
 
@@ -449,7 +474,11 @@ def test_one_gateway_of_many_polls_and_another_takes_over(monkeypatch: pytest.Mo
         gateways = [make_gateway(client) for _ in connectors]
         monkeypatch.setattr(poller, "apply_lines", gateways[0].apply_lines)
         running = [
-            asyncio.create_task(poll_sources(gateway.store, sources(connector), kind_of=lambda _: "shared"))
+            asyncio.create_task(
+                poll_sources(
+                    gateway.store, sources(connector), kind_of=lambda _: "shared", breakers={SOURCE: Breaker(SOURCE)}
+                )
+            )
             for gateway, connector in zip(gateways, connectors, strict=True)
         ]
         await asyncio.sleep(95)

@@ -64,6 +64,13 @@ def test_the_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch)
     assert load_settings() == Settings()
 
 
+def test_no_source_has_the_name_of_the_engines_breaker(tmp_path: Path) -> None:
+    config = tmp_path / "lastunit.toml"
+    config.write_text('[sources.engine]\nconnector = "wms"\nsecrets = ["whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"]\n')
+    with pytest.raises(StartupError, match=r"lastunit\.toml: key 'sources': no source may be called engine: "):
+        load_settings(config=config)
+
+
 def test_an_authority_is_a_source_of_the_same_file(tmp_path: Path) -> None:
     config = tmp_path / "lastunit.toml"
     config.write_text('[locations."R-1"]\nauthority = "erq"\n')

@@ -34,3 +34,8 @@ def state(*, known_since_us: int | None = 1, success_us: int | None = None, fail
 def test_how_it_is_with_a_source(silent_after_seconds: float | None, found: SourceState, condition: Condition) -> None:
     source = SourceSettings(connector="wms", secrets=[SecretStr(SECRET)], silent_after_seconds=silent_after_seconds)
     assert condition_of(source, found, now_us=NOW_US) is condition
+
+
+def test_a_source_that_is_not_to_be_polled_is_neither_failing_nor_silent() -> None:
+    source = SourceSettings(connector="wms", secrets=[SecretStr(SECRET)], silent_after_seconds=60)
+    assert condition_of(source, state(failures=1), now_us=NOW_US, is_disabled=True) is Condition.DISABLED

@@ -10,6 +10,17 @@ from app.settings import Settings
 from app.store.store import Store
 
 
+async def is_begun(settings: Settings) -> bool:
+    """Whether the archive has anything: then these settings have been served, and their engine is known."""
+    archive = Archive.of(settings)
+    try:
+        return archive.is_on and bool(await archive.positions())
+    except ArchiveUnavailable:
+        return False
+    finally:
+        await archive.close()
+
+
 async def open_archive(settings: Settings, store: Store) -> None:
     """Makes the tables of a new archive, so that lists have an answer before the archiver comes; refuses a rollback.
 

@@ -197,6 +197,19 @@ class Archive:
         async with self.connect() as connection:
             return [read_inventory(row) for row in await connection.execute(query)]
 
+    async def find_inventory(self, skus: Collection[Sku]) -> list[tuple[InventoryRow, int]]:
+        """Those of these SKUs that it has, each with the time (us) of the last entry of its partition."""
+        inventory, entries, positions = schema.inventory, schema.entries, schema.positions
+        is_last = and_(entries.c.partition == positions.c.partition, entries.c.sequence == positions.c.sequence)
+        query = (
+            select(inventory, entries.c.at_us.label("told_us"))
+            .join(positions, positions.c.partition == inventory.c.partition)
+            .join(entries, is_last)
+            .where(inventory.c.sku.in_(skus))
+        )
+        async with self.connect() as connection:
+            return [(read_inventory(row[:-1]), row.told_us) for row in await connection.execute(query)]
+
     # What needs a person
 
     async def list_backorders(

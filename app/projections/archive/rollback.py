@@ -5,6 +5,7 @@ says so, for its own memory refuses the engine when it connects anew.
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -43,6 +44,16 @@ async def refuse_rollback(settings: Settings, store: Store) -> None:
             f"{found.archived}: the engine was rolled back, so nothing is held. Rebuild an empty engine from the "
             "archive (lastunit ledger rebuild), or restore a newer backup."
         )
+
+
+async def remember_archived(store: Store, archive: Archive) -> None:
+    """While the engine is away: what the archive has it must have when it comes, or it is refused as rolled back."""
+    if store.pipeline.is_open:
+        return
+    with suppress(ArchiveUnavailable):
+        positions = await archive.positions()
+        for keys in store.keyspace.partitions:
+            store.partitions.saw(keys.index, positions.get(keys.index, 0))
 
 
 async def find_rollback(store: Store, archive: Archive) -> Rollback | None:
