@@ -81,10 +81,10 @@ class Oracle(Outside):
 
         details = msgspec.json.encode(request.data) if request.data else b""
         held = tuple(lines)
-        deadline_us, who = self.now_us + ttl_us, {"holder": request.holder, "account": account}
+        deadline_us, who = self.now_us + ttl_us, _named(holder=request.holder, account=account)
         record = Record(token, agent_id, channel, details, self.now_us, deadline_us, held, held, **who)
         self.records[token] = record
-        self._begin({**request.data, **{name: text for name, text in who.items() if text}})
+        self._begin({**request.data, **who})
         for line in held:
             stock = self.skus[line.sku]
             stock.set_uncovered(record, max(0, line.quantity - stock.available))
@@ -415,6 +415,10 @@ class Oracle(Outside):
     def availability(self, sku: Sku, *, channel: str) -> AvailabilityOutcome:
         self._settle_whole(sku)
         return SkuAnswered(self._state(sku, channel)) if sku in self.skus else SkuNotFound(sku)
+
+
+def _named(**texts: str) -> dict[str, Any]:
+    return {name: text for name, text in texts.items() if text}
 
 
 def _difference(before: Sequence[Allocation], after: Sequence[Allocation]) -> Counter[tuple[Sku, str]]:

@@ -9,7 +9,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Self
 
@@ -146,7 +146,7 @@ class _Client:
         self._writer: asyncio.StreamWriter | None = None
 
     async def live(self) -> None:
-        ways = (
+        ways: tuple[Callable[[], Awaitable[object]], ...] = (
             self._buy,
             self._buy,
             self._buy,

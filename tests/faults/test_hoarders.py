@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.service import Home, eventually
 
 HOARDERS = 4
 CAPS = Caps(open_holds=60, held_units=200, sku_share_basis_points=1000, expired_holds=5, cooldown_us=2_000_000)
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "agent_open_holds_max": CAPS.open_holds,
     "agent_held_units_max": CAPS.held_units,
     "agent_sku_share_percent_max": 10,

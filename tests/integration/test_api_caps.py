@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -84,7 +85,7 @@ def test_more_than_one_may_ever_hold(gateway: Gateway, sku: str) -> None:
 def test_who_lets_holds_expire_is_seen_and_waits(gateway: Gateway, sku: str) -> None:
     for _ in range(2):
         held = done(reserve(gateway, "bot", sku, "bot", ttl_seconds=1), 201)
-        eventually(lambda held=held: _status(gateway, held) == "expired")
+        eventually(partial(_has_expired, gateway, held))
     problem = beyond(reserve(gateway, "bot", sku, "bot"), "expired_holds", limit=2, current=2)
     assert problem["advice"]["retry_after_ms"] > (COOLDOWN_SECONDS - 60) * 1000
 
@@ -122,5 +123,5 @@ def _sold(gateway: Gateway, sku: str) -> str:
     return str(done(reserve(gateway, "operator", sku, "buys"), 201)["token"])
 
 
-def _status(gateway: Gateway, held: dict[str, Any]) -> str:
-    return str(done(by(gateway, "operator", "GET", f"reservations/{held['token']}"))["status"])
+def _has_expired(gateway: Gateway, held: dict[str, Any]) -> bool:
+    return bool(done(by(gateway, "operator", "GET", f"reservations/{held['token']}"))["status"] == "expired")

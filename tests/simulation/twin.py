@@ -154,7 +154,7 @@ class Twin:
     async def reserve(
         self, lines: Sequence[Line], *, idempotency: Idempotency | None, holder: str = "", account: str = "", **how: Any
     ) -> object:
-        who = {"holder": holder, "account": account}
+        who: dict[str, Any] = {"holder": holder, "account": account}
         answer = self._store.commands.reserve(lines, idempotency=idempotency, details=None, **who, **how)
         request = Request(**who)
         if idempotency:  # whose ledger entries know it by its token
