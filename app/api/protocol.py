@@ -22,14 +22,18 @@ SECONDS_MAX = {"head": 10.0, "body": 20.0}
 class Protocol(HttpToolsProtocol):
     """One connection. A head that is not there 10 s after it began (the first: after the connection did) ends it."""
 
-    _awaited: Literal["head", "body"] | None = "head"  # what of a request has begun and has not come whole
-    _read_bytes = 0  # in the last read
-    _head_bytes = 0  # in all reads that have something of the head which is awaited, but what came with others
-    _is_head_too_large = False
-    _timer: asyncio.TimerHandle | None = None
+    # Instances share the keys of their dicts up to some thirty, which uvicorn's are: in the dict these would cost each
+    # connection more than a KB.
+    __slots__ = ("_awaited", "_head_bytes", "_is_head_too_large", "_read_bytes", "_timer")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Takes the connection over."""
+        # What of a request has begun and has not come whole.
+        self._awaited: Literal["head", "body"] | None = "head"
+        self._read_bytes = 0  # in the last read
+        self._head_bytes = 0  # in all reads that have something of the head which is awaited, but what came with others
+        self._is_head_too_large = False
+        self._timer: asyncio.TimerHandle | None = None
         super().connection_made(JoiningTransport(transport, self.loop))
         self._wait()
 
@@ -128,6 +132,8 @@ class JoiningTransport(asyncio.Transport):
     uvicorn writes an answer's head and its body one by one, and uvloop makes a system call of each. No write waits
     longer than to the loop's next turn, and never more than one: flow control stays the transport's own.
     """
+
+    __slots__ = ("_loop", "_transport", "_waiting")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
