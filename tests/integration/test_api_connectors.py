@@ -28,6 +28,12 @@ FEW_SOURCES = {"wms": {"secrets": [SECRET]}, "erp": {"secrets": [SECRET], "silen
 numbers = itertools.count(1)
 
 
+@pytest.fixture
+def way() -> str:
+    """None of these routes is in the table."""
+    return "table"
+
+
 def unknown() -> str:
     """What a source calls a SKU that nobody has made."""
     return f"V-{next(numbers)}"

@@ -34,6 +34,12 @@ ENDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+@pytest.fixture
+def way() -> str:
+    """None of these routes is in the table."""
+    return "table"
+
+
 def forget(home: Home, token: str) -> None:
     """What the engine does itself a day after a hold's end, and a month after a sale."""
     home.is_damaged_on_purpose = True

@@ -23,6 +23,12 @@ LISTS = ("reservations", "skus", "admin/backorders", "admin/reviews")
 Archived = Callable[[], None]
 
 
+@pytest.fixture
+def way() -> str:
+    """None of these routes is in the table."""
+    return "table"
+
+
 def new_name(kind: str) -> str:
     return f"{kind}-{uuid.uuid4().hex[:12]}"
 

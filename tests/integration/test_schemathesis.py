@@ -12,7 +12,7 @@ from tests.keys import key_row, write_keys
 from tests.service import Service, open_home
 from tests.webhooks import SOURCES
 
-EXAMPLES_MAX, EXAMPLES_GUARDED_MAX = 8, 3
+EXAMPLES_MAX, EXAMPLES_GUARDED_MAX = 5, 2
 # Whoever forces the engine's breaker open is told 503 from then on; tests/integration/test_degraded.py does.
 LEFT_OUT = ("--exclude-path", "/inventory/v1/admin/breakers/{name}")
 CHECKS_LEFT_OUT = (
