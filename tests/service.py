@@ -28,6 +28,8 @@ from app.projections.rebuild import Verdict, verify
 from app.settings import Settings
 from app.store.keys import PREFIX
 from app.store.store import make_store
+from tests.forks import Process as Forked
+from tests.forks import fork
 from tests.gateway import Gateway
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +38,9 @@ PATIENCE_SECONDS = 20.0
 COMMAND_SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.01
 NO_SETTINGS: Mapping[str, object] = {}
+LASTUNIT = ("-m", "app")
+
+Process = subprocess.Popen[str] | Forked
 
 Found = TypeVar("Found")
 
@@ -43,7 +48,7 @@ Found = TypeVar("Found")
 class Service:
     """A service that answers. `process` is its parent process, `gateway` a client of it."""
 
-    def __init__(self, process: "subprocess.Popen[str]", address: str, home: "Home", options: tuple[str, ...]) -> None:
+    def __init__(self, process: Process, address: str, home: "Home", options: tuple[str, ...]) -> None:
         self.process = process
         self.gateway = Gateway(address)
         self.home = home
@@ -80,10 +85,10 @@ class Home:
         self.data_dir = folder / "data"
         self._runtime_dir = folder
         self._log = folder / "stderr"
-        self._processes: list[subprocess.Popen[str]] = []
+        self._processes: list[Process] = []
         self._partitions = 1
         self.is_damaged_on_purpose = False
-        self.python: Sequence[str] = ("-m", "app")  # what services are
+        self.python: Sequence[str] = LASTUNIT  # what services are
         self.root = ROOT  # where their code is
 
     @property
@@ -111,24 +116,30 @@ class Home:
         return Redis.from_url(self.engine["url"], protocol=2, socket_timeout=5, retry=Retry(NoBackoff(), 0))
 
     def launch(
-        self, *options: str, settings: Mapping[str, object] = NO_SETTINGS, python: Sequence[str] = ("-m", "app")
-    ) -> "subprocess.Popen[str]":
+        self, *options: str, settings: Mapping[str, object] = NO_SETTINGS, python: Sequence[str] = LASTUNIT
+    ) -> Process:
         """Starts `lastunit serve` with these options, and settings in its environment; it need not come up."""
         given = settings if self._is_archived else {"archive_url": "", **settings}
         environment = {
             f"LASTUNIT_{name.upper()}": json.dumps(value) if isinstance(value, dict) else str(value)
             for name, value in given.items()
         }
+        environment = os.environ | {"XDG_RUNTIME_DIR": str(self._runtime_dir)} | environment
+        args = ["serve", "--data-dir", str(self.data_dir), *options]
+        process: Process
         with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, *python, "serve", "--data-dir", str(self.data_dir), *options],
-                cwd=self.root,
-                env=os.environ | {"XDG_RUNTIME_DIR": str(self._runtime_dir)} | environment,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,  # with its workers, so that none of them outlives the test
-            )
+            if (self.root, python) == (ROOT, LASTUNIT):
+                process = fork(args, folder=ROOT, environment=environment, stderr=log.fileno())
+            else:
+                process = subprocess.Popen(
+                    [sys.executable, *python, *args],
+                    cwd=self.root,
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    start_new_session=True,  # with its workers, so that none of them outlives the test
+                )
         self._processes.append(process)
         return process
 
@@ -154,15 +165,15 @@ class Home:
     ) -> "subprocess.CompletedProcess[str]":
         """What `lastunit` says when it is typed so, on this data directory or another."""
         environment = {f"LASTUNIT_{name.upper()}": str(value) for name, value in settings.items()}
-        return subprocess.run(
-            [sys.executable, "-m", "app", *args, "--data-dir", str(data_dir or self.data_dir)],
-            cwd=ROOT,
-            env=os.environ | {"XDG_RUNTIME_DIR": str(self._runtime_dir)} | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=COMMAND_SECONDS_MAX,
-        )
+        environment = os.environ | {"XDG_RUNTIME_DIR": str(self._runtime_dir)} | environment
+        typed = [*args, "--data-dir", str(data_dir or self.data_dir)]
+        with tempfile.TemporaryFile() as stderr:
+            process = fork(typed, folder=ROOT, environment=environment, stderr=stderr.fileno())
+            with process.stdout:
+                stdout = process.stdout.read()
+            status = process.wait(COMMAND_SECONDS_MAX)
+            stderr.seek(0)
+            return subprocess.CompletedProcess(typed, status, stdout, stderr.read().decode())
 
     async def verify(self) -> Verdict:
         """What the replay of the ledger says of the engine's state."""
