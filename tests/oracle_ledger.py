@@ -10,6 +10,8 @@ from app.domain.types import Allocation, Line, Sku, Token
 from tests.oracle_stock import Order, Record, Stock
 
 OPERATOR = "operator"
+DAY_US = 24 * 3600 * 1_000_000
+ORDER_SALES_KEPT_US = 31 * DAY_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class Ledger:
     def _end(self, record: Record, status: str) -> None:
         """Nothing waits for it any more: it rests."""
         kept_us = self.limits.committed_retention_us if status == "committed" else self.limits.retention_us
+        if record.is_of_order:
+            kept_us = max(kept_us, ORDER_SALES_KEPT_US)
         record.status, record.kept_until_us = status, self.now_us + kept_us
 
     # Entries

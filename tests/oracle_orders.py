@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from app.domain.types import Sku
 from app.domain.updates import UpdateKind
 from tests.oracle_facts import Said
-from tests.oracle_ledger import Ledger
-from tests.oracle_stock import SOLD, Order, Record
+from tests.oracle_ledger import DAY_US, ORDER_SALES_KEPT_US, Ledger
+from tests.oracle_stock import LIVE, SOLD, Order, Record
 
-DAY_US = 24 * 3600 * 1_000_000
 ORDER_RETENTION_US = 30 * DAY_US
-ORDER_SALES_KEPT_US = 31 * DAY_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +107,9 @@ class Orders(Ledger):
         for record in order.records:
             if record.status == "committed" and order.is_shipped:
                 self._fulfil(record)
-        for record in self._sold(order):
-            record.kept_until_us = self.now_us + max(self.limits.committed_retention_us, ORDER_SALES_KEPT_US)
+        for record in order.records:
+            if record.status not in LIVE:
+                record.kept_until_us = self.now_us + max(self.limits.committed_retention_us, ORDER_SALES_KEPT_US)
 
     def _lose(self, record: Record, sku: Sku, units: int) -> None:
         is_all = record.quantities == {sku: units}

@@ -7,8 +7,8 @@ from typing import Any
 from app.domain.callers import Claim
 from app.domain.outcomes import Done, IdempotencyConflict, ReservationNotFound, SkuAnswered
 from app.domain.types import Line, Remaining, Reservation, Sku, SkuState, Token
-from tests.oracle_ledger import Limits
-from tests.oracle_orders import DAY_US, ORDER_SALES_KEPT_US, Orders
+from tests.oracle_ledger import DAY_US, ORDER_SALES_KEPT_US, Limits
+from tests.oracle_orders import Orders
 from tests.oracle_stock import LIVE, OPEN, Order, Record
 
 # How much one call settles, in lines: of what it is about, and of all else.

@@ -64,10 +64,9 @@ class Books:
 
     def _kept_us(self, record: Record) -> int:
         """How long the engine keeps one that has ended, or was sold: as long as its order at least."""
-        if record.status not in SOLD:
-            return self.retention_us
+        kept_us = self.committed_retention_us if record.status in SOLD else self.retention_us
         is_of_order = record.order_id is not None or record.has_order
-        return max(self.committed_retention_us, ORDER_KEPT_US if is_of_order else 0)
+        return max(kept_us, ORDER_KEPT_US if is_of_order else 0)
 
     def stock_of(self, entry: Entry) -> Stock:
         """The SKU that an entry is about."""

@@ -130,7 +130,9 @@ class Following:
             is_done = record.status == "committed" and not self._order.open and self._order.shipped > 0
             if self._is_next("reservation.fulfilled", token) if record.is_parted else is_done:
                 self._fulfil(token, record)
-            record.rests_since_us = self._order.at_us
+        for record in map(self._books.records.__getitem__, self._order.tokens):
+            if record.rests_since_us is not None:
+                record.rests_since_us = self._order.at_us
         return self._entries[self._at :]
 
     def fulfil_parted(self) -> None:

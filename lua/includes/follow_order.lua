@@ -87,7 +87,7 @@ local function fulfil(command, record)
   store_status(command, record, 'fulfilled', nil)
 end
 
--- Those that have sold something are kept as long as their order, or longer.
+-- Those that are not live any more are kept as long as their order, or longer.
 local function follow_order(command, order, records)
   for _, loss in ipairs(order.losses) do
     take_back(command, loss)
@@ -99,7 +99,7 @@ local function follow_order(command, order, records)
     if status == 'committed' and order.open == 0 and order.shipped > 0 then
       fulfil(command, load_reservation(command, each.key, each.token))
     end
-    if status == 'committed' or status == 'fulfilled' then
+    if status ~= 'held' and status ~= 'payment_pending' and status ~= 'pending_reconciliation' then
       redis.call('PEXPIRE', each.key, kept_ms)
     end
   end

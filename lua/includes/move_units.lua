@@ -78,6 +78,10 @@ local function store_status(command, record, status, retention)
   record.status, record.sequence = status, decimal(command.sequence)
   redis.call('HSET', record.key, 'status', status, 'last_sequence', record.sequence)
   if retention then
-    redis.call('PEXPIRE', record.key, redis.call('HGET', command.meta_key, retention))
+    local kept_ms = redis.call('HGET', command.meta_key, retention)
+    if record.is_of_order then
+      kept_ms = decimal(math.max(tonumber(kept_ms), ORDER_KEPT_MS))
+    end
+    redis.call('PEXPIRE', record.key, kept_ms)
   end
 end

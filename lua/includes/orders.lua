@@ -1,4 +1,5 @@
 -- @include decimal
+-- @include reservation
 -- @include facts
 
 -- What is known of an order of a channel, whoever told it: the hash order:<channel> TAB <id>.
@@ -15,7 +16,6 @@ local OURSELVES = 'lastunit'
 local DEPARTURES_MAX = 64
 local DAY_US = 86400 * 1000000
 local ORDER_RETENTION_US = 30 * DAY_US -- by engine time, and no setting: the ledger is replayed by it
-local ORDER_KEPT_MS = (ORDER_RETENTION_US + DAY_US) / 1000 -- by the wall clock, which may jump
 
 local function load_order(command, channel, id)
   local order = { key = command.prefix .. 'order:' .. channel .. '\t' .. id, channel = channel, id = id }

@@ -13,6 +13,11 @@
 --   account           the account that it is in while it is open, where caps are set: see includes/account.lua
 --   details           JSON of the caller (reference, metadata, ...); scripts never look inside
 --   key:<hash>        the remembered answer of a later verb that came with an Idempotency-Key
+--
+-- One that was sold into an order is kept as long as that, however it ends: the order names it by its token, and a
+-- repeated request may take the token of a record that is forgotten.
+local ORDER_KEPT_MS = 31 * 86400000 -- by the wall clock, which may jump: a day longer than by engine time
+
 local function load_reservation(command, reservation_key, token)
   local f = redis.call(
     'HMGET', reservation_key,

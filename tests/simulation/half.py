@@ -9,7 +9,7 @@ from app.store.decoding import decode_lines
 from app.store.keys import PartitionKeys
 from app.store.state import State
 from tests.oracle import Oracle
-from tests.oracle_orders import ORDER_SALES_KEPT_US
+from tests.oracle_ledger import ORDER_SALES_KEPT_US
 from tests.oracle_stock import LIVE, SOLD, Record
 from tests.simulation.engine_time import EngineTime
 
@@ -52,9 +52,9 @@ def _check_retention(half: Half, kept: State) -> None:
         at_us = kept.expires_at_us.get(half.keys.reservation(token))
         agree(f"{record.status} {token} is forgotten one day", at_us is not None, record.kept_until_us is not None)
         if at_us is not None and record.kept_until_us is not None:
-            retention_us = limits.retention_us
-            if record.status in SOLD:
-                retention_us = ORDER_SALES_KEPT_US if record.is_of_order else limits.committed_retention_us
+            retention_us = limits.committed_retention_us if record.status in SOLD else limits.retention_us
+            if record.is_of_order:
+                retention_us = max(retention_us, ORDER_SALES_KEPT_US)
             is_in_time = record.kept_until_us - RUN_US_MAX <= at_us <= half.oracle.now_us + retention_us
             agree(f"{record.status} {token} is forgotten in time", is_in_time, oracle=True)
 
