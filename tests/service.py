@@ -39,6 +39,7 @@ COMMAND_SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.01
 NO_SETTINGS: Mapping[str, object] = {}
 LASTUNIT = ("-m", "app")
+A_NEW_PYTHON = ("-u", *LASTUNIT)  # the same, not forked
 
 Process = subprocess.Popen[str] | Forked
 
