@@ -85,7 +85,12 @@ class Ledger:
         kept_us = self.limits.committed_retention_us if status == "committed" else self.limits.retention_us
         if record.is_of_order:
             kept_us = max(kept_us, ORDER_SALES_KEPT_US)
-        record.status, record.kept_until_us = status, self.now_us + kept_us
+        record.status = status
+        self._keep(record, kept_us)
+
+    def _keep(self, record: Record, kept_us: int) -> None:
+        """It is forgotten so much later than now."""
+        record.kept_us, record.kept_until_us = kept_us, self.now_us + kept_us
 
     # Entries
 

@@ -109,7 +109,7 @@ class Orders(Ledger):
                 self._fulfil(record)
         for record in order.records:
             if record.status not in LIVE:
-                record.kept_until_us = self.now_us + max(self.limits.committed_retention_us, ORDER_SALES_KEPT_US)
+                self._keep(record, max(self.limits.committed_retention_us, ORDER_SALES_KEPT_US))
 
     def _lose(self, record: Record, sku: Sku, units: int) -> None:
         is_all = record.quantities == {sku: units}

@@ -69,6 +69,7 @@ class Record:
     account: str = ""  # where it counts while it is open, if it came while something was capped
     sold: Mapping[Sku, int] = field(default_factory=dict)
     allocations: list[Allocation] = field(default_factory=list)
+    kept_us: int = 0  # from when it was last heard of
     kept_until_us: int | None = None
 
     @property

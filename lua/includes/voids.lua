@@ -48,6 +48,8 @@ local function void_all(command, voids)
       store_balances(command, line, record)
     end
     drop_deadline(command, record, lines)
+    -- it may be in an order since it was chosen: what made the loss can be news of that
+    record.is_of_order = record.is_of_order or redis.call('HEXISTS', record.key, 'has_order') == 1
     store_status(command, record, 'voided', 'retention_ms')
   end
 end

@@ -5,21 +5,36 @@ ended. It ends with the first seed that does not hold, and says how to replay th
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
-LOAD_TESTS = 27  # that take a number of commands
+LOAD_TESTS = 32  # that take a number of commands
+ACKNOWLEDGED = re.compile(r"(\d+) acknowledged of \d+ calls")  # as tests/faults/proof.py prints it
+LINES_SHOWN_MAX = 300
 PAUSE_SECONDS_MAX = 60
 TEST_SECONDS_MAX = 3600
 
 
-def run(seed: int, commands: int) -> int:
-    """The exit status of pytest."""
+def run(seed: int, commands: int) -> int | None:
+    """How many commands were acknowledged, by what the tests print; None where one of them failed."""
     measure = [f"--randomly-seed={seed}", f"--commands={commands}", f"--pause-seconds-max={PAUSE_SECONDS_MAX}"]
-    command = [sys.executable, "-m", "pytest", f"--timeout={TEST_SECONDS_MAX}", "-x", *measure, "tests/faults"]
-    return subprocess.run(command, check=False).returncode
+    side_by_side = ["--numprocesses=2", "--dist=worksteal"]
+    command = [sys.executable, "-m", "pytest", f"--timeout={TEST_SECONDS_MAX}", "-x", "-rP", *side_by_side, *measure]
+    acknowledged, last = 0, deque[str](maxlen=LINES_SHOWN_MAX)
+    with subprocess.Popen([*command, "tests/faults"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            last.append(line)
+            if said := ACKNOWLEDGED.match(line):
+                acknowledged += int(said[1])
+    if process.returncode:
+        print("".join(last), end="", flush=True)
+        return None
+    return acknowledged
 
 
 def main() -> None:
@@ -36,10 +51,11 @@ def main() -> None:
         name = f"seed {seed} with {commands} commands"
         if name not in held:
             started = time.monotonic()
-            if run(seed, commands):
+            acknowledged = run(seed, commands)
+            if acknowledged is None:
                 sys.exit(f"{name} does not hold; make faults SEED={seed} runs it with fewer")
             with arguments.done.open("a", encoding="utf-8") as file:
-                file.write(f"{name}: held, in {time.monotonic() - started:.0f} s\n")
+                file.write(f"{name}: held, {acknowledged} acknowledged, in {time.monotonic() - started:.0f} s\n")
     print(arguments.done.read_text("utf-8"), end="")
 
 

@@ -9,8 +9,7 @@ from app.store.decoding import decode_lines
 from app.store.keys import PartitionKeys
 from app.store.state import State
 from tests.oracle import Oracle
-from tests.oracle_ledger import ORDER_SALES_KEPT_US
-from tests.oracle_stock import LIVE, SOLD, Record
+from tests.oracle_stock import LIVE, Record
 from tests.simulation.engine_time import EngineTime
 
 RUN_US_MAX = 3600 * 1_000_000  # how long a run lasts at most, by the engine's real clock
@@ -47,15 +46,11 @@ def check_kept(half: Half, kept: State) -> None:
 
 def _check_retention(half: Half, kept: State) -> None:
     """What has ended will be forgotten in time, which the engine counts in real seconds; nothing else ever is."""
-    limits = half.oracle.limits
     for token, record in half.oracle.records.items():
         at_us = kept.expires_at_us.get(half.keys.reservation(token))
         agree(f"{record.status} {token} is forgotten one day", at_us is not None, record.kept_until_us is not None)
         if at_us is not None and record.kept_until_us is not None:
-            retention_us = limits.committed_retention_us if record.status in SOLD else limits.retention_us
-            if record.is_of_order:
-                retention_us = max(retention_us, ORDER_SALES_KEPT_US)
-            is_in_time = record.kept_until_us - RUN_US_MAX <= at_us <= half.oracle.now_us + retention_us
+            is_in_time = record.kept_until_us - RUN_US_MAX <= at_us <= half.oracle.now_us + record.kept_us
             agree(f"{record.status} {token} is forgotten in time", is_in_time, oracle=True)
 
 
