@@ -390,6 +390,7 @@ def test_rewrite_that_outlives_its_engine_is_ended(binary: Path, settings: Setti
         await_another(opened.url, pid)
         assert time.monotonic() - killed_at < 5
         with client(opened.url) as fresh:
+            eventually(lambda: not fresh.info("persistence")["loading"])
             assert fresh.get("word") == "kept"
 
 
